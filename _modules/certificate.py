@@ -1,0 +1,156 @@
+"""Make a mail server's own certificate where none is given, and tell what is in one.
+
+The key is RSA with 2048 bits: scanners, printers and old Java clients that send through a relay may know no other kind,
+and a signature more or less in a handshake costs 0.3 ms. A self-made certificate hides mail from those who only listen;
+who its users trust is for them to say.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from salt.exceptions import CommandExecutionError
+
+# Who a certificate made here says it belongs to: it may be replaced, and no other one may.
+MAKER = "smtpout"
+
+LONGEST_COMMON_NAME = 64  # RFC 5280, ub-common-name; the full names are among the alternative ones
+
+
+def create_self_signed(path: str, common_name: str, names: Sequence[str] = (), days: int = 825) -> dict[str, Any]:
+    """Make a private key and its self-signed certificate, in one file for ``smtpd_tls_chain_files``; return its info.
+
+    The file has the key first, then the certificate (postconf(5)), and mode 0600, root's. It appears whole, by rename, in a folder that is
+    made where it is missing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local certificate.create_self_signed /etc/postfix/self-signed.pem mail.domain01.dom
+
+    path
+        The file. A certificate made here before is replaced; anything else that is there stays, and is an error.
+
+    common_name
+        The server's name.
+
+    names
+        More names that clients know the server by.
+
+    days
+        How long it holds. Apple's systems trust none that holds longer than 825 days (support.apple.com/HT210176).
+
+    Raises CommandExecutionError where another file is there, a name is none, or the file can't be written.
+    """
+    if os.path.lexists(path) and not info(path)["self_made"]:
+        raise CommandExecutionError(f"{path} wasn't made by {MAKER}; it stays")
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    certificate = _self_signed(key, common_name, names, days)
+    try:
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        descriptor, aside = tempfile.mkstemp(prefix=".smtpout-", dir=os.path.dirname(path))
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(key.private_bytes(*form))
+                file.write(certificate.public_bytes(serialization.Encoding.PEM))
+                file.flush()
+                os.fsync(descriptor)
+            os.rename(aside, path)
+        except OSError:
+            os.unlink(aside)
+            raise
+    except OSError as error:
+        raise CommandExecutionError(f"{path}: {error.strerror}") from error
+    return info(path)
+
+
+def info(path: str) -> dict[str, Any]:
+    """Return what a certificate says.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local certificate.info /etc/postfix/self-signed.pem
+
+    path
+        A file with PEM texts; the first certificate in it, the server's, is told about.
+
+    The result has ``subject``, ``names`` (sorted), ``not_after`` (UTC, as in 2028-02-26T09:00:00+00:00), ``days_left``,
+    ``self_signed`` and ``self_made`` (by :func:`create_self_signed`).
+
+    Raises CommandExecutionError where no certificate can be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            certificate = x509.load_pem_x509_certificates(file.read())[0]
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = {str(name.value) for name in alternatives}
+    except OSError as error:
+        raise CommandExecutionError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise CommandExecutionError(f"{path}: no certificate in PEM form: {error}") from error
+    except x509.ExtensionNotFound:
+        names = set()
+    organisations = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    self_signed = certificate.issuer == certificate.subject
+    left = certificate.not_valid_after_utc - dt.datetime.now(dt.timezone.utc)
+    return {
+        "subject": certificate.subject.rfc4514_string(),
+        "names": sorted(names),
+        "not_after": certificate.not_valid_after_utc.isoformat(),
+        "days_left": left.days,
+        "self_signed": self_signed,
+        "self_made": self_signed and [organisation.value for organisation in organisations] == [MAKER],
+    }
+
+
+def _self_signed(key: rsa.RSAPrivateKey, common_name: str, names: Sequence[str], days: int) -> x509.Certificate:
+    """Return a server's certificate for ``key``, signed with it."""
+    try:
+        alternatives = [x509.DNSName(name) for name in dict.fromkeys([common_name, *names])]
+        subject = x509.Name(
+            [
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, MAKER),
+                x509.NameAttribute(NameOID.COMMON_NAME, common_name[:LONGEST_COMMON_NAME]),
+            ]
+        )
+    except ValueError as error:
+        raise CommandExecutionError(f"no certificate for {', '.join([common_name, *names])}: {error}") from error
+    now = dt.datetime.now(dt.timezone.utc)
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        key_encipherment=True,  # for clients without (EC)DHE
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))  # for clients whose clock is behind
+        .not_valid_after(now + dt.timedelta(days=days, hours=-1))
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )

@@ -1,0 +1,416 @@
+"""
+Ask the directory what Postfix and saslauthd ask it, and say in words which of the site's settings is wrong.
+
+Needs ldap3 in Salt's own Python; without it every function here raises ``CommandNotFoundError``, which says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import re
+import socket
+import ssl
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any
+
+from salt.exceptions import CommandExecutionError, CommandNotFoundError
+
+# What Active Directory (and Samba) add to "invalid credentials": the Win32 error in hexadecimal, [MS-ERREF] 2.2.
+AD_SUBCODES = {
+    "525": "there is no such account",
+    "52e": "the password is wrong",
+    "530": "the account may not log in at this hour",
+    "531": "the account may not log in from this computer",
+    "532": "the password has expired",
+    "533": "the account is disabled",
+    "701": "the account has expired",
+    "773": "the password must be changed before the first login",
+    "775": "the account is locked",
+}
+
+
+def check(
+    servers: list[str] | None = None,
+    base: str | None = None,
+    scope: str | None = None,
+    bind_dn: str | None = None,
+    bind_password: str | None = None,
+    start_tls: bool | None = None,
+    ca_file: str | None = None,
+    timeout: float | None = None,
+    login_filter: str | None = None,
+    recipient_filter: str | None = None,
+    result_attribute: str | None = None,
+) -> list[str]:
+    """
+    Try the whole of the site's directory settings on every server, and return the servers, which are all fine then.
+
+    Certificates are checked always, against ``ca_file`` or the system's authorities.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call directory.check
+
+    servers
+        ``ldap://`` and ``ldaps://`` URIs. This and all that follow are by default what ``smtpout:directory`` has.
+    base
+        The entry below which is searched.
+    scope
+        ``sub``, ``one`` or ``base``.
+    bind_dn
+        The account that searches.
+    bind_password
+        Its password. Don't type it into a command line: it would stand in the process list.
+    start_tls
+        Whether an ``ldap://`` connection is encrypted before the password is sent.
+    ca_file
+        The authority that the servers' certificates are checked with.
+    timeout
+        Seconds for the connection and for each answer.
+    login_filter
+        The filter of users who log in, with saslauthd's tokens.
+    recipient_filter
+        The filter of addresses that exist, with Postfix's tokens.
+    result_attribute
+        The attribute that Postfix asks of a recipient.
+
+    raises
+        CommandExecutionError which says of each server which setting is wrong: not reachable, TLS, bind, base, a
+        filter, an attribute that no recipient has. CommandNotFoundError when ldap3 is missing.
+    """
+    given = locals()
+    site = _site() | {name: value for name, value in given.items() if value is not None}
+    faults = [fault for server in site["servers"] if (fault := _server_fault(server, site))]
+    if faults:
+        raise CommandExecutionError("\n".join(faults))
+    return site["servers"]
+
+
+def recipient(address: str) -> list[str] | None:
+    """
+    Return what Postfix's recipient map finds for an address, or None where it finds nothing and refuses it.
+
+    Does what ``postmap -q ADDRESS ldap:FILE`` does: the address in small letters and of a domain of the site, the tokens
+    of ``query_filter`` filled in with RFC 4515 escapes, the values of ``result_attribute`` of all entries; an entry
+    without it is not found (ldap_table(5)).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call directory.recipient usuario01@domain01.dom
+
+    address
+        The whole address.
+
+    raises
+        CommandExecutionError when no server serves or the filter is malformed.
+    """
+    site = _site()
+    address = address.lower()
+    filled = _postfix_filter(site["recipient_filter"], address)
+    domains = {domain.lower() for domain in __salt__["smtpout.settings"]()["domains"]}
+    if filled is None or address.rpartition("@")[2] not in domains:
+        return None
+    attribute = site["result_attribute"]
+    with _serving(site) as connection:
+        entries = _search(connection, site, filled, "recipients", [attribute])
+        values = [value for entry in entries for value in entry["attributes"].get(attribute, [])]
+    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values] or None
+
+
+def login(user: str) -> str | None:
+    """
+    Return the name (DN) of the entry that saslauthd would log in as, or None where it would refuse the user.
+
+    Holds for a saslauthd that runs with ``-r``: without it ``%u`` has lost the part after the ``@``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call directory.login usuario01
+
+    user
+        Name as typed into the mail program.
+
+    raises
+        CommandExecutionError when the filter finds several entries (saslauthd refuses such a user), when it is
+        malformed, or when no server serves.
+    """
+    site = _site()
+    with _serving(site) as connection:
+        entries = _search(connection, site, _saslauthd_filter(site["login_filter"], user), "login")
+    if len(entries) > 1:
+        raise CommandExecutionError(
+            f"smtpout:directory:login finds {len(entries)} entries for {user}, and saslauthd then refuses the user:"
+            f" {'; '.join(sorted(entry['dn'] for entry in entries))}"
+        )
+    return entries[0]["dn"] if entries else None
+
+
+def _site() -> dict[str, Any]:
+    """Return the site's directory settings."""
+    return __salt__["smtpout.settings"]()["directory"]
+
+
+def _ldap3() -> Any:
+    """Return ldap3, which a state may have installed since this module was loaded."""
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module("ldap3")
+    except ImportError:
+        raise CommandNotFoundError(
+            "ldap3 is missing from Salt's Python; install it with `salt-pip install ldap3` (Salt from its packages) or"
+            " `pip install ldap3` (Salt in a virtual environment)"
+        ) from None
+
+
+def _server_fault(server: str, site: dict[str, Any]) -> str | None:
+    """Return what is wrong on one server."""
+    try:
+        _check_server(server, site)
+    except CommandNotFoundError:
+        raise
+    except CommandExecutionError as err:
+        return f"{server}: {err}"
+    return None
+
+
+def _check_server(server: str, site: dict[str, Any]) -> None:
+    """Try every setting on one server; raise the first that is wrong, since the next ones need it."""
+    with _bound(server, site) as connection:
+        _check_base(connection, site)
+        recipients = _check_filter(connection, site, "recipients", site["recipient_filter"])
+        attribute = site["result_attribute"]
+        if recipients and not _search(connection, site, f"(&{recipients}({attribute}=*))", "recipients", most=1):
+            raise CommandExecutionError(
+                f"smtpout:directory:result_attribute: none of the recipients has {attribute}, or {site['bind_dn']} may"
+                " not read it; Postfix would refuse them all"
+            )
+        _check_filter(connection, site, "login", site["login_filter"])
+
+
+def _check_filter(connection: Any, site: dict[str, Any], path: str, pattern: str) -> str | None:
+    """Raise when the filter is malformed or finds nobody; return it as one that finds everybody, if there is such."""
+    # An extensible match compares with a whole value, where no wildcard can stand (RFC 4515).
+    wild = not re.search(r":=[^)]*%[^%]", pattern)
+    filled = re.sub(r"%(.)", lambda token: "%" if token[1] == "%" else "*" if wild else "x", pattern)
+    filled = _parenthesised(re.sub(r"\*+", "*", filled))
+    found = _search(connection, site, filled, path, most=1)
+    if wild and not found:
+        raise CommandExecutionError(
+            f"smtpout:directory:{path}: nobody below {site['base']} matches {filled}; the filter or the base is wrong,"
+            f" or {site['bind_dn']} may not read those attributes"
+        )
+    return filled if wild else None
+
+
+def _check_base(connection: Any, site: dict[str, Any]) -> None:
+    """Raise when the base can't be read."""
+    ldap3 = _ldap3()
+    wrong = f"smtpout:directory:base: {site['base']}"
+    try:
+        connection.search(site["base"], "(objectClass=*)", ldap3.BASE, attributes=[ldap3.NO_ATTRIBUTES])
+    except ldap3.core.exceptions.LDAPNoSuchObjectResult as err:
+        nearest = f"; what exists is {err.dn}" if err.dn else ""
+        raise CommandExecutionError(f"{wrong} does not exist, or {site['bind_dn']} may not read it{nearest}") from None
+    except ldap3.core.exceptions.LDAPException as err:
+        raise CommandExecutionError(f"{wrong}: {_words(err)}") from None
+    if not _entries(connection):
+        raise CommandExecutionError(f"{wrong} is held by another server, or {site['bind_dn']} may not read it")
+
+
+def _search(
+    connection: Any,
+    site: dict[str, Any],
+    ldap_filter: str,
+    path: str,
+    attributes: list[str] | None = None,
+    most: int = 0,
+) -> list[dict[str, Any]]:
+    """Return the entries that a filter finds, ``most`` at most; ``path`` is the setting that the filter comes from."""
+    ldap3 = _ldap3()
+    scopes = {"sub": ldap3.SUBTREE, "one": ldap3.LEVEL, "base": ldap3.BASE}
+    whole = _parenthesised(ldap_filter)
+    try:
+        connection.search(
+            site["base"],
+            whole,
+            scopes[site.get("scope") or "sub"],
+            attributes=attributes or [ldap3.NO_ATTRIBUTES],
+            size_limit=most,
+        )
+    except ldap3.core.exceptions.LDAPInvalidFilterError:
+        raise CommandExecutionError(f"smtpout:directory:{path}: {whole} is not a filter (RFC 4515)") from None
+    except ldap3.core.exceptions.LDAPException as err:
+        raise CommandExecutionError(f"smtpout:directory:{path}: {whole}: {_words(err)}") from None
+    return _entries(connection)
+
+
+def _entries(connection: Any) -> list[dict[str, Any]]:
+    """Return the entries of an answer without the references to other servers, which nobody here follows."""
+    return [entry for entry in connection.response or [] if entry["type"] == "searchResEntry"]
+
+
+@contextlib.contextmanager
+def _serving(site: dict[str, Any]) -> Iterator[Any]:
+    """Yield a connection to the first server that serves."""
+    faults = []
+    for server in site["servers"]:
+        with contextlib.ExitStack() as stack:
+            try:
+                connection = stack.enter_context(_bound(server, site))
+            except CommandNotFoundError:
+                raise
+            except CommandExecutionError as err:
+                faults.append(f"{server}: {err}")
+                continue
+            yield connection
+            return
+    raise CommandExecutionError("\n".join(faults))
+
+
+@contextlib.contextmanager
+def _bound(server: str, site: dict[str, Any]) -> Iterator[Any]:
+    """Yield a connection that is bound as the site's account."""
+    ldap3 = _ldap3()
+    host, port, encrypted = _address(server)
+    timeout = site.get("timeout") or 10
+    _check_reachable(host, port, timeout)
+    connection = ldap3.Connection(
+        ldap3.Server(
+            host, port, use_ssl=encrypted, tls=_tls(ldap3, site, timeout), connect_timeout=timeout, get_info=ldap3.NONE
+        ),
+        user=site["bind_dn"],
+        password=site["bind_password"],
+        receive_timeout=timeout,
+        auto_referrals=False,
+        raise_exceptions=True,
+    )
+    try:
+        _open(ldap3, connection, site)
+        _bind(ldap3, connection, site, timeout)
+        yield connection
+    finally:
+        with contextlib.suppress(ldap3.core.exceptions.LDAPException, OSError):
+            connection.unbind()
+
+
+def _address(server: str) -> tuple[str, int, bool]:
+    """Return a URI's host, port and whether it is encrypted from the first byte."""
+    parts = urllib.parse.urlsplit(server)
+    if parts.scheme not in ("ldap", "ldaps") or not parts.hostname:
+        raise CommandExecutionError("smtpout:directory:servers: right would be ldap:// or ldaps:// and a host")
+    encrypted = parts.scheme == "ldaps"
+    return parts.hostname, parts.port or (636 if encrypted else 389), encrypted
+
+
+def _check_reachable(host: str, port: int, timeout: float) -> None:
+    """Raise when the server takes no connection; ldap3 would say it less plainly."""
+    try:
+        socket.create_connection((host, port), timeout).close()
+    except socket.gaierror as err:
+        raise CommandExecutionError(f"the name {host} has no address: {err.strerror}") from None
+    except TimeoutError:
+        raise CommandExecutionError(
+            f"port {port} can't be reached: no answer within {timeout} s (is a firewall between?)"
+        ) from None
+    except OSError as err:
+        raise CommandExecutionError(f"port {port} can't be reached: {err.strerror}") from None
+
+
+def _tls(ldap3: Any, site: dict[str, Any], timeout: float) -> Any:
+    """Return ldap3's TLS with Python's own check of the server's name."""
+
+    class Tls(ldap3.Tls):
+        def wrap_socket(self, connection: Any, **_: Any) -> None:
+            # ldap3 2.9.1 knows no addresses in certificates from Python 3.12 on, and has no time limit here.
+            context = ssl.create_default_context(cafile=site.get("ca_file"))
+            # Python 3.13 refuses certificates over details that libldap, behind Postfix and saslauthd, lets pass.
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+            connection.socket.settimeout(timeout)
+            connection.socket = context.wrap_socket(connection.socket, server_hostname=connection.server.host)
+
+    return Tls()
+
+
+def _open(ldap3: Any, connection: Any, site: dict[str, Any]) -> None:
+    """Connect, with TLS where the site has it."""
+    try:
+        connection.open(read_server_info=False)
+        if site.get("start_tls") and not connection.server.ssl:
+            connection.start_tls(read_server_info=False)
+    except (ldap3.core.exceptions.LDAPException, OSError) as err:
+        raise CommandExecutionError(
+            f"TLS fails: {_words(err)} (smtpout:directory:ca_file is {site.get('ca_file') or 'not set'})"
+        ) from None
+
+
+def _bind(ldap3: Any, connection: Any, site: dict[str, Any], timeout: float) -> None:
+    """Bind as the site's account."""
+    exceptions = ldap3.core.exceptions
+    account = f"smtpout:directory:bind_dn: {site['bind_dn']}"
+    try:
+        connection.bind(read_server_info=False)
+    except exceptions.LDAPInvalidCredentialsResult as err:
+        subcode = re.search(r"\bdata ([0-9a-fA-F]+)\b", err.message or "")
+        reason = AD_SUBCODES.get(subcode[1].lower()) if subcode else None
+        said = f"{reason} (Active Directory says {subcode[1]})" if reason else "the name or bind_password is wrong"
+        raise CommandExecutionError(f"{account} is refused: {said}") from None
+    except (exceptions.LDAPStrongerAuthRequiredResult, exceptions.LDAPConfidentialityRequiredResult):
+        raise CommandExecutionError(
+            "the server takes no password in clear text: use ldaps:// or smtpout:directory:start_tls"
+        ) from None
+    except (exceptions.LDAPSocketReceiveError, exceptions.LDAPResponseTimeoutError, TimeoutError):
+        raise CommandExecutionError(
+            f"takes connections and doesn't answer within {timeout} s; Postfix and saslauthd hang on such a server and"
+            " never ask the next one"
+        ) from None
+    except (exceptions.LDAPException, OSError) as err:
+        raise CommandExecutionError(f"{account} is refused: {_words(err)}") from None
+
+
+def _words(err: Exception) -> str:
+    """Return an error of ldap3 as one line; a result's own message first, since the rest is protocol."""
+    return " ".join(str(getattr(err, "message", "") or getattr(err, "description", "") or err).split())
+
+
+def _parenthesised(ldap_filter: str) -> str:
+    """Return a filter as ldap3 wants it; libldap, behind Postfix and saslauthd, takes ``a=b`` too."""
+    return ldap_filter if ldap_filter.startswith("(") else f"({ldap_filter})"
+
+
+def _postfix_filter(pattern: str, address: str) -> str | None:
+    """Return ``query_filter`` for an address; None where ldap_table(5) makes no query."""
+    at = "@" in address
+    local, domain = address.rsplit("@", 1) if at else (address, "")
+    tokens = {"s": address, "u": local, "d": domain} | _labels(domain)
+    used = {token.lower() for token in re.findall(r"%([^%])", pattern.replace("%%", ""))}
+    if any(not tokens.get(token) for token in used):
+        return None
+    return re.sub(r"%(.)", lambda token: "%" if token[1] == "%" else _escaped(tokens[token[1].lower()]), pattern)
+
+
+def _saslauthd_filter(pattern: str, user: str) -> str:
+    """Return ``ldap_filter`` for a user, as lak_expand_tokens() of saslauthd/lak.c does under ``-r``."""
+    local, _, domain = user.partition("@")
+    realm = user.rsplit("@", 1)[1] if "@" in user else ""
+    tokens = {"u": user, "U": local, "d": domain, "r": realm, "s": "smtp"} | _labels(domain)
+    tokens["R"] = f"@{realm}" if realm else ""
+    return re.sub(r"%(.)", lambda token: "%" if token[1] == "%" else _escaped(tokens.get(token[1], "")), pattern)
+
+
+def _labels(domain: str) -> dict[str, str]:
+    """Return a domain's labels as the tokens 1 to 9, from the top."""
+    return {str(number): label for number, label in enumerate(reversed(domain.split(".")), start=1) if number < 10}
+
+
+def _escaped(value: str) -> str:
+    """Return a value as RFC 4515 wants it in a filter."""
+    _ldap3()
+    return importlib.import_module("ldap3.utils.conv").escape_filter_chars(value)

@@ -1,0 +1,109 @@
+"""Check OpenDKIM's configuration.
+
+:depends: ``opendkim``, found in PATH
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import subprocess
+from collections.abc import Iterator
+
+import salt.utils.path
+from salt.exceptions import CommandNotFoundError
+
+# What the daemon does with mail whose table entry leads nowhere, while its handshake with Postfix succeeds.
+CONSEQUENCE = "OpenDKIM would answer 451 to this mail"
+
+
+def check(staged: dict[str, str], config: str = "/etc/opendkim.conf") -> list[str]:
+    """Return what is wrong with a configuration that isn't live yet, one complaint an item.
+
+    ``opendkim -n`` opens the files of tables, but reads neither their lines nor ``Socket`` nor ``UserID``. Where a
+    table refers to nothing, the daemon starts, answers Postfix's handshake, and then 451 to every message; so tables
+    are compared here.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local opendkim_config.check '{/etc/opendkim.conf: /tmp/staged/opendkim.conf}'
+
+    staged
+        Where the new text of each live path lies.
+
+    config
+        The live path of the configuration.
+
+    Raises CommandNotFoundError where opendkim isn't installed.
+    """
+    command = salt.utils.path.which("opendkim")
+    if not command:
+        raise CommandNotFoundError("opendkim isn't installed")
+    run = subprocess.run(
+        [command, "-n", "-x", staged[config]],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=60,
+        check=False,
+    )
+    found = run.stdout.splitlines()
+    if run.returncode and not found:
+        found = [f"opendkim -n ended with status {run.returncode} and said nothing"]
+    if not found:
+        found = [*_unreadable_options(_pairs(staged[config])), *_loose_ends(_pairs(staged[config]))]
+    for live, aside in staged.items():
+        found = [complaint.replace(aside, live) for complaint in found]
+    return found
+
+
+def _unreadable_options(options: dict[str, str]) -> Iterator[str]:
+    """Yield what keeps OpenDKIM from starting although ``opendkim -n`` is content."""
+    socket = options.get("socket", "none")
+    if not re.fullmatch(r"(local|unix):/.+|inet6?:\d+(@.+)?", socket):
+        yield f"Socket {socket}: must be local:/PATH or inet:PORT@HOST"
+    user, _, group = options.get("userid", "root").partition(":")
+    try:
+        pwd.getpwnam(user)
+        grp.getgrnam(group or "root")
+    except KeyError as error:
+        yield f"UserID {options['userid']}: no such user or group: {error}"
+
+
+def _loose_ends(options: dict[str, str]) -> Iterator[str]:
+    """Yield the entries of tables that lead nowhere."""
+    keys = _table(options.get("keytable", ""))
+    for name, value in keys.items():
+        fields = value.split(":", 2)
+        if len(fields) != 3 or not all(fields):
+            yield f"KeyTable: {name}: must be followed by domain:selector:path, each once"
+        elif _absent(fields[2]) and not __opts__["test"]:  # a dry run comes before the keys
+            yield f"KeyTable: {name}: {fields[2]} isn't there ({CONSEQUENCE})"
+    for pattern, value in _table(options.get("signingtable", "")).items():
+        name = value.partition(":")[0]
+        if keys and name not in (*keys, "%"):
+            yield f"SigningTable: {pattern}: {name} isn't in KeyTable ({CONSEQUENCE})"
+
+
+def _absent(key: str) -> bool:
+    """Return whether a key is a path with nothing there; it may also be the key itself, or have a domain put in."""
+    return key.startswith("/") and "%" not in key and not os.path.exists(key)
+
+
+def _table(dataset: str) -> dict[str, str]:
+    """Return the entries of a table that is a text file (opendkim(8), "DATA SETS"); of any other kind, none."""
+    match = re.fullmatch(r"(?:refile:|file:)?(/.+)", dataset)
+    return _pairs(match[1], lower=False) if match else {}
+
+
+def _pairs(path: str, lower: bool = True) -> dict[str, str]:
+    """Return the lines of a file by their first word; options are written in any case."""
+    with open(path, encoding="utf-8") as file:
+        lines = [line.partition("#")[0].strip().partition(" ") for line in file.read().replace("\t", " ").splitlines()]
+    return {(name.lower() if lower else name): value.strip() for name, _, value in lines if name}

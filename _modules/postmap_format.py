@@ -1,0 +1,185 @@
+"""The files of Postfix lookup tables, without Postfix.
+
+What ``postmap`` (the module) writes into the text of a table, and what can be read without Postfix. Complaints found
+here name the key instead of a line in a text that is still to be written, come before Postfix is installed, and keep
+malformed lines, passwords and all, out of the log of Postfix's own postmap.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from salt.exceptions import CommandExecutionError
+
+HEADER = "# Managed by Salt (postmap.built): what is edited here gets lost.\n"
+SEPARATOR = {"postmap": "\t", "postalias": ": "}
+SPACE = " \t\n\v\f\r"  # isspace() of the C locale; a bare str.strip() would take Unicode's spaces as well
+
+# How Postfix splits a line into key and value: postmap.c (with quotes since 3.2), dict_regexp.c, postalias.c.
+WORD = r'(?P<key>(?:\\.|"(?:\\.|[^"\\])*"|[^\s"\\])+)(?:\s+(?P<value>.*))?'
+PATTERN = r"(?P<key>!?(?P<mark>[^\s\w\\#!])(?:\\.|(?!(?P=mark)).)*(?P=mark)[a-zA-Z]*)(?:\s+(?P<value>.*))?"
+ALIAS = r'(?P<key>(?:\\.|"(?:\\.|[^"\\])*"|[^":\\])+):\s*(?P<value>.*)'
+ALIAS_KEY = r'[^\s:;,@%()<>\[\]"\\#][^\s:;,@%()<>\[\]"\\]*'
+
+PATTERNS = ("pcre", "regexp")
+RULES = ("cidr", *PATTERNS)  # tried one after the other, so that nothing is a duplicate
+
+
+def render(entries: Mapping[str, Any] | Sequence[Sequence[Any]], type: str, program: str = "postmap") -> dict[str, Any]:
+    """
+    Return the ``text`` of a table and the ``complaints`` about its entries, which never show a value.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call postmap_format.render '{"example.org": "smtp:[192.0.2.1]:25"}' lmdb
+
+    entries
+        a dict, or a list of [key, value] pairs, in the order of the text
+
+    type
+        the type of the table, such as ``lmdb``
+
+    program
+        ``postmap``, or ``postalias`` for aliases
+    """
+    pairs = list(entries.items()) if isinstance(entries, Mapping) else list(entries)
+    complaints = [complaint for pair in pairs for complaint in _entry_complaints(pair, type, program)]
+    if complaints:
+        return {"text": "", "complaints": complaints}
+    lines = [f"{key}{SEPARATOR[program]}{value}\n" for key, value in pairs]
+    return {"text": HEADER + "".join(lines), "complaints": _duplicates([str(key) for key, _ in pairs], type)}
+
+
+def parse(text: str, type: str, program: str = "postmap") -> dict[str, Any]:
+    """
+    Return the ``entries`` of a text as (key, value) pairs, and the ``complaints`` about it, which never show a value.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call postmap_format.parse 'example.org smtp:[192.0.2.1]:25' lmdb
+
+    text
+        the content of the text file
+
+    type, program
+        as in ``postmap_format.render``
+    """
+    pairs, complaints = [], []
+    for number, line in _logical_lines(text):
+        match = _split(line, type, program)
+        if match and match["value"]:
+            pairs.append((match["key"].strip(SPACE), match["value"].strip(SPACE)))
+        elif type not in PATTERNS:  # which have if and endif: postmap tells what is wrong there
+            complaints.append(f"line {number}: not a key and a value")
+    return {"entries": pairs, "complaints": complaints + _duplicates([key for key, _ in pairs], type)}
+
+
+def read_cdb(path: str) -> list[tuple[str, str]]:
+    """
+    Return the (key, value) pairs of a constant database, which postmap lists only from Postfix 3.10 on.
+
+    It begins with the places and sizes of 256 hash tables; these follow the records, which start at byte 2048
+    (https://cr.yp.to/cdb/cdb.txt).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call postmap_format.read_cdb /etc/postfix/transport.cdb
+
+    path
+        the database
+
+    Raises CommandExecutionError when it is missing, truncated or something else.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        header = struct.unpack_from("<512I", data)
+        tables = [(place, slots) for place, slots in zip(header[::2], header[1::2], strict=True) if slots]
+        if any(place + 8 * slots > len(data) for place, slots in tables):
+            raise struct.error("it ends within its hash tables")
+        end = min((place for place, _ in tables), default=2048)
+        pairs, at = [], 2048
+        while at < end:
+            middle = at + 8 + struct.unpack_from("<I", data, at)[0]
+            after = middle + struct.unpack_from("<I", data, at + 4)[0]
+            key, value = (field.removesuffix(b"\0") for field in (data[at + 8 : middle], data[middle:after]))
+            pairs.append((key.decode(errors="backslashreplace"), value.decode(errors="backslashreplace")))
+            at = after
+    except (OSError, struct.error) as error:
+        raise CommandExecutionError(f"{path} can't be read as a constant database: {error}") from error
+    return pairs
+
+
+def _entry_complaints(pair: Any, type: str, program: str) -> Iterator[str]:
+    """Yield why a table can't hold an entry."""
+    if isinstance(pair, (str, Mapping)) or len(pair) != 2:
+        yield "entries have to be a dict or a list of [key, value] pairs"
+        return
+    for what, item in zip(("key", "value"), pair, strict=True):
+        if isinstance(item, bool) or not isinstance(item, (str, int)):
+            # YAML makes a boolean of yes, a number of 10.10
+            hint = "missing" if item is None else "no text, put it in quotes"
+            yield f"key {pair[0]!r}: the {what} is {hint}"
+            return
+    key, value = map(str, pair)
+    if not key or not value:
+        yield f"key {key!r}: the {'value' if key else 'key'} is missing"
+    elif set(key + value) & set("\n\0") or "\t" in key:
+        yield f"key {key!r}: a newline, a NUL or, in the key, a tab can't be held"
+    elif value != value.strip(SPACE):
+        yield f"key {key!r}: whitespace around the value would get lost"
+    elif any("\ud800" <= character <= "\udfff" for character in key + value):
+        yield f"key {key!r}: not UTF-8"
+    elif program == "postalias":
+        if not re.fullmatch(ALIAS_KEY, key, re.ASCII):
+            yield f"key {key!r}: an alias is a bare local name, without domain, quotes or whitespace"
+    else:
+        match = None if key[0] == "#" else _split(f"{key}\t{value}", type, program)
+        if not match or match.group("key", "value") != (key, value):
+            form = "/pattern/flags" if type in PATTERNS else 'one word, or quoted as in "a b"@example.org'
+            yield f"key {key!r}: not the form of a {type} key, which is {form}"
+        elif key.endswith(":") and type not in RULES:
+            yield f"key {key!r}: ends with a colon, as only an alias does"
+
+
+def _split(line: str, type: str, program: str) -> re.Match[str] | None:
+    form = ALIAS if program == "postalias" else PATTERN if type in PATTERNS else WORD
+    return re.fullmatch(form, line, re.ASCII | re.DOTALL)
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the number and the text of each logical line: comments left out, continuations joined (readlline.c)."""
+    number, logical = 0, ""
+    for at, line in enumerate(text.split("\n"), start=1):
+        if not line.strip(SPACE) or line.lstrip(SPACE).startswith("#"):
+            continue
+        if line[0] not in SPACE and logical:
+            yield number, logical
+            logical = ""
+        number = number if logical else at
+        logical += line
+    if logical:
+        yield number, logical
+
+
+def _duplicates(keys: list[str], type: str) -> list[str]:
+    """Return complaints about keys that are one to Postfix."""
+    if type in RULES:
+        return []
+    first: dict[bytes, str] = {}
+    complaints = []
+    for key in keys:
+        folded = key.encode().lower()  # ASCII only: beyond it depends on smtputf8_enable, which postmap knows
+        if folded in first:
+            complaints.append(f"key {key!r}: the same as {first[folded]!r}, since case doesn't count")
+        first.setdefault(folded, key)
+    return complaints

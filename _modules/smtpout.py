@@ -1,0 +1,348 @@
+"""The site's settings: pillar, defaults and platform facts made into one object, once a run.
+
+Everything else of the formula gets its facts from :func:`settings`: SLS files through ``smtpout/map.jinja``, states and
+templates by calling it. A pillar that isn't right comes back as ``{"valid": False, "errors": [...]}``, so that one
+failing state can say all of it while other formulas of a highstate go on.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import salt.utils.files
+import salt.utils.yaml
+from salt.exceptions import CommandExecutionError
+
+# What a login preset searches with, and the attribute that then holds the login (saslauthd's LDAP_SASLAUTHD: %u is what
+# the user typed whole, since saslauthd runs with -r; %U would let user@any.domain in as user).
+LOGINS = {
+    "account_name": ("sAMAccountName=%u", "sAMAccountName"),
+    "upn": ("userPrincipalName=%u", "userPrincipalName"),
+    "mail": ("mail=%u", "mail"),
+    "uid": ("uid=%u", "uid"),
+}
+
+# What a recipient preset searches with (ldap_table(5): %s is the whole address, escaped by Postfix).
+RECIPIENTS = {
+    "mail": "(mail=%s)",
+    "proxy_addresses": "(|(mail=%s)(proxyAddresses=smtp:%s))",
+}
+
+LOOPBACK = ["127.0.0.0/8"]
+
+
+def settings() -> dict[str, Any]:
+    """Return the site's settings: one plain dictionary, the same object for the whole run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local smtpout.settings --out=json
+
+    The result holds secrets. ``valid`` tells whether the pillar is right; where it isn't, ``errors`` holds one sentence
+    a problem, each with pillar path, value and what would be right, and nothing else is there.
+    """
+    site = _plain(__pillar__.get("smtpout", {}))
+    known = __context__.get("smtpout.settings")
+    if known is None or known[0] != site:
+        known = __context__["smtpout.settings"] = (site, _settings(site))
+    return known[1]
+
+
+def errors() -> list[str]:
+    """Return what is wrong with the pillar, one sentence a problem; an empty list where nothing is.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local smtpout.errors
+    """
+    return settings()["errors"]
+
+
+def platform() -> str:
+    """Return this minion's platform as ``platforms.yaml`` names it, such as ``debian-12``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local smtpout.platform
+    """
+    return f"{__grains__.get('os', 'unknown').lower()}-{__grains__.get('osmajorrelease', 'unknown')}"
+
+
+def verify() -> list[dict[str, str]]:
+    """Ask the running relay whether it does what the pillar says; each daemon is asked by its own protocol.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local smtpout.verify
+
+    :return: one ``{"check": ..., "state": "ok" | "warning" | "failed", "seen": ...}`` a check.
+    :raises CommandExecutionError: the pillar isn't right, so that there is nothing to verify against.
+    """
+    site = settings()
+    if not site["valid"]:
+        raise CommandExecutionError("the pillar is not right: " + "; ".join(site["errors"]))
+    checks = [_check("Postfix greets and offers what it should", _greeting, site)]
+    for port in (587, 465) if site["authentication"]["submission"] else ():
+        checks.append(_check(f"users are served on port {port}", _port_open, port))
+    if site["clamav"]["enabled"]:
+        checks.append(_check("the scanner finds the EICAR test virus", _scan, site))
+    for milter in site["milters"]:
+        checks.append(_check(f"the {milter['name']} milter answers", _milter, site, milter["name"]))
+        if milter["action"] == "accept":
+            seen = f"smtpout:{milter['name']}:on_fail lets mail pass when it can't be asked"
+            checks.append({"check": f"mail never passes {milter['name']} unseen", "state": "warning", "seen": seen})
+    checks.append(_check("logins are checked", _saslauthd, site))
+    if site["authentication"]["clear_text_on_25"]:
+        seen = "smtpout:authentication:clear_text_on_25 lets passwords cross the network in clear text"
+        checks.append({"check": "passwords are encrypted on port 25", "state": "warning", "seen": seen})
+    return checks
+
+
+def _check(name: str, ask: Callable[..., str], *arguments: Any) -> dict[str, str]:
+    """Return the outcome of one check: ``ask`` returns what it saw, or raises with what is wrong."""
+    try:
+        return {"check": name, "state": "ok", "seen": ask(*arguments)}
+    except CommandExecutionError as error:
+        return {"check": name, "state": "failed", "seen": str(error)}
+
+
+def _greeting(site: dict[str, Any]) -> str:
+    """Return the greeting on port 25; raise where it names another host or AUTH and STARTTLS aren't as the pillar says."""
+    answer = __salt__["postfix_config.probe"]()
+    offers = answer["offers"]
+    if not answer["greeting"].startswith(site["hostname"]):
+        raise CommandExecutionError(f"it greets as {answer['greeting']}, and smtpout:hostname is {site['hostname']}")
+    if "starttls" not in offers:
+        raise CommandExecutionError("it does not offer STARTTLS")
+    if ("auth" in offers) != site["authentication"]["clear_text_on_25"]:
+        raise CommandExecutionError(f"without TLS it offers {'AUTH' if 'auth' in offers else 'no AUTH'} on port 25")
+    return answer["greeting"]
+
+
+def _port_open(port: int) -> str:
+    """Return that something listens on a local port."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10):
+            return f"127.0.0.1:{port} accepts connections"
+    except OSError as error:
+        raise CommandExecutionError(f"127.0.0.1:{port}: {error}") from error
+
+
+def _scan(site: dict[str, Any]) -> str:
+    """Return the name that the scanner gives the EICAR test file."""
+    eicar = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}" + b"$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
+    virus = __salt__["clamav.instream"](f"unix:{site['clamav']['clamd']['socket']}", eicar)
+    if not virus:
+        raise CommandExecutionError("clamd answers, but does not know the EICAR test virus: are its signatures whole?")
+    return virus
+
+
+def _milter(site: dict[str, Any], room: str) -> str:
+    """Return what a milter answers to Postfix's first question."""
+    answer = __salt__["milter.probe"](site[room]["socket"])
+    return f"milter protocol {answer['version']} on {site[room]['socket']}"
+
+
+def _saslauthd(site: dict[str, Any]) -> str:
+    """Return where saslauthd answers."""
+    path = f"{site['saslauthd']['socket_directory']}/mux"
+    __salt__["saslauthd.ping"](path)
+    return path
+
+
+def _settings(site: Any) -> dict[str, Any]:
+    """Check ``site`` and make the settings of it, or the list of what is wrong with it."""
+    schema = _document("schema.yaml")
+    problems = __salt__["pillar_schema.sentences"](__salt__["pillar_schema.problems"](site, schema, "smtpout"))
+    facts = {name: value for name, value in _document("platforms.yaml").items() if not name.startswith("_")}
+    if platform() not in facts:
+        known = ", ".join(facts)
+        problems.append(f"this platform, {platform()}, is none that smtpout was tried on ({known}); it is refused")
+    if problems:
+        return {"valid": False, "errors": problems}
+    merged = _merged(__salt__["pillar_schema.defaults"](schema), site)
+    problems = list(_contradictions(merged))
+    if problems:
+        return {"valid": False, "errors": problems}
+    return {"valid": True, "errors": [], **_derived(merged, facts[platform()])}
+
+
+def _document(name: str) -> dict[str, Any]:
+    """Return one of the formula's YAML files, parsed once a run."""
+    documents = __context__.setdefault("smtpout.documents", {})
+    if name not in documents:
+        path = __salt__["cp.cache_file"](f"salt://smtpout/{name}")
+        if not path:
+            raise CommandExecutionError(f"salt://smtpout/{name} can't be found: is the formula whole in file_roots?")
+        with salt.utils.files.fopen(path, encoding="utf-8") as file:
+            documents[name] = salt.utils.yaml.safe_load(file)
+    return documents[name]
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` as plain dictionaries and lists: Salt hands the pillar over wrapped."""
+    if hasattr(value, "items"):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _merged(base: Any, over: Any) -> Any:
+    """Return ``base`` with ``over`` laid over it: dictionaries merge, anything else replaces."""
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return copy.deepcopy(over)
+    return {
+        **copy.deepcopy(base),
+        **{key: _merged(base.get(key), value) for key, value in over.items()},
+    }
+
+
+def _contradictions(site: dict[str, Any]) -> list[str]:
+    """Return what is wrong with a site although each of its values is right by itself."""
+    found = []
+    domains = {domain.lower() for domain in site["domains"]}
+    for room in ("delivery", "opendkim"):
+        found += [
+            f"smtpout:{room}:domains:{domain}: not one of smtpout:domains; add it there or remove it here"
+            for domain in site[room]["domains"]
+            if domain.lower() not in domains
+        ]
+    found += [
+        f"smtpout:networks:{index}: {network} holds every address: anyone could relay; name the site's own networks"
+        for index, network in enumerate(site["networks"])
+        if network.endswith("/0")
+    ]
+    directory = site["directory"]
+    if directory["login"] not in LOGINS and directory["senders"] == "own" and "login_attribute" not in directory:
+        found.append(
+            "smtpout:directory:login_attribute: missing; with a filter as login and senders: own, it must name the "
+            "attribute that holds what users log in with (or set smtpout:directory:senders to any)"
+        )
+    if ("user" in site["verify"]) != ("password" in site["verify"]):
+        found.append("smtpout:verify: user and password go together; one of them is missing")
+    return found
+
+
+def _derived(site: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the site merged with its platform's facts and with what follows from both."""
+    made = _merged(facts, site)
+    made["platform"] = platform()
+    made["hostname"] = site.get("hostname") or __grains__["fqdn"]
+    made["packages"] = sorted(
+        {name for room in ("postfix", "saslauthd") for name in facts[room]["packages"]}
+        | {name for room in ("clamav", "opendkim") if site[room]["enabled"] for name in facts[room]["packages"]}
+    )
+    made["directory"] |= _searches(site)
+    made["opendkim"] |= _signing(site, made["opendkim"])
+    made["opendkim"].setdefault("nameservers", __grains__.get("dns", {}).get("nameservers", []))
+    made["clamav"] |= _scanning(site, facts["clamav"])
+    made["milters"] = _milters(made)
+    made["postfix"] |= _relaying(site, made)
+    return made
+
+
+def _searches(site: dict[str, Any]) -> dict[str, Any]:
+    """Return the directory searches: who may log in, which recipients exist, who owns a sender address."""
+    directory = site["directory"]
+    login_filter, login_attribute = LOGINS.get(directory["login"], (directory["login"], ""))
+    recipient_filter = RECIPIENTS.get(directory["recipients"], directory["recipients"])
+    return {
+        "login_filter": login_filter,
+        "login_attribute": directory.get("login_attribute", login_attribute),
+        "recipient_filter": recipient_filter,
+    }
+
+
+def _signing(site: dict[str, Any], opendkim: dict[str, Any]) -> dict[str, Any]:
+    """Return the signing keys, one a domain, and the hosts whose mail is signed."""
+    directory = opendkim["directory"]
+    keys = []
+    for domain in site["domains"]:
+        own = opendkim["domains"].get(domain, {})
+        selector = own.get("selector", opendkim["selector"])
+        path = own.get("key_file", f"{directory}/keys/{domain}.{selector}.private")
+        keys.append({"domain": domain, "selector": selector, "path": path, "from_pillar": "private_key" in own})
+    return {
+        "signing_keys": keys,
+        "private_keys": {d: own["private_key"] for d, own in opendkim["domains"].items() if "private_key" in own},
+        "hosts": ["127.0.0.1", "::1", *site["networks"], *opendkim["trusted_hosts"]],
+        "key_table": f"{directory}/KeyTable",
+        "signing_table": f"{directory}/SigningTable",
+        "hosts_file": f"{directory}/TrustedHosts",
+    }
+
+
+def _scanning(site: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the scanner's daemons, facts kept apart from the site's own options for each."""
+    clamav = site["clamav"]
+    return {
+        **{daemon: {**facts[daemon], "options": clamav[daemon]} for daemon in ("clamd", "milter", "freshclam")},
+        "socket": clamav.get("socket", facts["milter"]["socket"]),
+        "clamd_socket": clamav.get("clamd_socket", f"unix:{facts['clamd']['socket']}"),
+    }
+
+
+def _milters(made: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the milter chain in its order: what a virus scanner would change must not be signed yet.
+
+    ``socket`` is what Postfix connects to (MILTER_README: unix:path or inet:host:port); ``action`` is what Postfix does
+    when the milter doesn't answer.
+    """
+    scan_failure = {"Accept": "accept", "Reject": "reject"}.get(made["clamav"]["on_fail"], "tempfail")
+    chain = [
+        ("clamav", made["clamav"]["enabled"], made["clamav"]["socket"], scan_failure),
+        ("opendkim", made["opendkim"]["enabled"], made["opendkim"]["socket"], made["opendkim"]["on_fail"]),
+    ]
+    return [
+        {"name": name, "socket": _postfix_socket(socket), "action": action}
+        for name, enabled, socket, action in chain
+        if enabled
+    ]
+
+
+def _postfix_socket(socket: str) -> str:
+    """Return a milter's own ``inet:port@host`` as Postfix says it, ``inet:host:port``."""
+    if match := re.fullmatch(r"inet:(\d+)@(.+)", socket):
+        host = {"localhost": "127.0.0.1"}.get(match[2], match[2])
+        return f"inet:{host}:{match[1]}"
+    return socket
+
+
+def _relaying(site: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
+    """Return what Postfix alone needs: paths, services and maps."""
+    postfix = made["postfix"]
+    directory, indexed = postfix["directory"], postfix["map_type"]
+    services = copy.deepcopy(_document("postfix/master.yaml"))
+    if not site["authentication"]["submission"]:
+        services = {name: service for name, service in services.items() if name not in ("submission/inet", "465/inet")}
+    services = _merged(services, site["postfix"]["master"])
+    delivery = site["delivery"]
+    routes = {domain: delivery["domains"].get(domain, delivery["nexthop"]) for domain in site["domains"]}
+    maps = [{"name": "transport_maps", "type": indexed, "entries": routes, "secret": False}]
+    for name, table in site["postfix"]["maps"].items():
+        maps.append({"name": name, "type": indexed, "secret": False, **table})
+    slug = re.sub(r"[^a-z0-9]+", "-", site["organisation"].lower()).strip("-")
+    return {
+        "maps": {table["name"]: {**table, "path": f"{directory}/{table['name']}"} for table in maps},
+        "services": {name: service for name, service in services.items() if service is not None},
+        "recipient_map": f"{directory}/people-{slug}.ldap",
+        "sender_map": f"{directory}/senders-{slug}.ldap",
+        "trusted_networks": LOOPBACK + site["networks"],
+        "certificate_chain": site["tls"].get("chain_file", postfix["certificate"]),
+        "self_made_certificate": "chain_file" not in site["tls"],
+        "groups": [made["saslauthd"]["group"]]
+        + [made[room]["group"] for room in ("clamav", "opendkim") if made[room]["enabled"]],
+    }

@@ -1,0 +1,32 @@
+"""Prove that the directory serves the relay as the site says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from salt.exceptions import CommandExecutionError, CommandNotFoundError
+
+
+def reachable(name: str) -> dict[str, Any]:
+    """
+    Prove that every server of ``smtpout:directory`` serves, and that account, base, filters and attribute are right.
+
+    Only reads, in test mode too.
+
+    .. code-block:: yaml
+
+        The directory serves the relay:
+          directory.reachable
+
+    name
+        Name of the state.
+    """
+    ret: dict[str, Any] = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        servers = __salt__["directory.check"]()
+        ret["comment"] = f"Account, base, filters and attribute are right on {', '.join(servers)}."
+    except CommandNotFoundError as err:
+        ret.update(result=None if __opts__["test"] else False, comment=str(err))
+    except CommandExecutionError as err:
+        ret.update(result=False, comment=str(err))
+    return ret

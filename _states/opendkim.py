@@ -1,0 +1,129 @@
+"""Keep the private keys that OpenDKIM signs with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from salt.exceptions import CommandExecutionError
+
+PUBLISH = "`salt-call --local opendkim.public_records --out=newline_values_only` prints the records to publish."
+
+
+def keys_present(
+    name: str,
+    keys: Sequence[dict[str, Any]] | None = None,
+    bits: int = 2048,
+    user: str = "root",
+    group: str = "root",
+) -> dict[str, Any]:
+    """Make the private keys that are missing, and let nobody but the daemon read those that are there.
+
+    A private key that is there is never replaced: what receivers have of its record would refuse the new one's
+    signatures. Before anything is made, every file is looked at, and one that holds no usable key fails the state.
+
+    .. code-block:: yaml
+
+        The site's DKIM keys are there:
+          opendkim.keys_present:
+            - bits: 2048
+            - user: opendkim
+            - group: opendkim
+
+    name
+        What the state is called in a report.
+
+    keys
+        The keys, each ``{domain: ..., selector: ..., path: ...}``; with ``from_pillar: true`` the key isn't made but
+        taken from ``smtpout:opendkim:domains:DOMAIN:private_key`` (several servers that share it). Default: the keys of
+        the site's settings.
+
+    bits
+        Size of keys that are made, 1024 to 4096 (RFC 8301). One that is there and smaller stays, and is named in the
+        comment.
+
+    user, group
+        Who owns the keys: the user the daemon runs as. It opens a key for every message, and refuses one that others
+        can read (``RequireSafeKeys``, opendkim.conf(5)). A directory that is missing is made root's, mode 0750, so that
+        the daemon reads there and can't put anything in another's place.
+    """
+    ret: dict[str, Any] = {"name": name, "changes": {}, "result": True, "comment": ""}
+    try:
+        if keys is None:
+            keys = __salt__["smtpout.settings"]()["opendkim"]["signing_keys"]
+        wanted = {key["path"]: key for key in keys}
+        owner = f"mode 0600, {user}:{group}"
+        found = _found(wanted)
+        delivered = [path for path in wanted if path not in found and wanted[path].get("from_pillar")]
+        missing = [path for path in wanted if path not in found and path not in delivered]
+        directories = _absent_directories([*missing, *delivered])
+        loose = {path: state["owner"] for path, state in found.items() if state["owner"] != owner}
+        ret["changes"] = {
+            **{path: {"old": "absent", "new": f"directory, mode 0750, root:{group}"} for path in directories},
+            **{path: {"old": "absent", "new": f"key of {bits} bits, {owner}"} for path in missing},
+            **{path: {"old": "absent", "new": f"key from pillar, {owner}"} for path in delivered},
+            **{path: {"old": old, "new": owner} for path, old in loose.items()},
+        }
+        if __opts__["test"]:
+            ret["result"] = None if ret["changes"] else True
+        else:
+            for path in directories:
+                __salt__["file.mkdir"](path, "root", group, "0750")
+            __salt__["opendkim.generate_keys"](missing, bits, user, group)
+            for path in delivered:
+                __salt__["opendkim.install_key"](path, wanted[path]["domain"], user, group)
+            for path in loose:
+                __salt__["opendkim.protect_key"](path, user, group)
+        made = len(missing) + len(delivered)
+        ret["comment"] = "\n".join(_comment(made, len(loose), len(found) - len(loose), _small(found, bits)))
+    except CommandExecutionError as error:
+        ret.update(changes={}, result=False, comment=str(error))
+    return ret
+
+
+def _found(wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return size and owner of each key that is there; raise with the list of files that aren't right."""
+    found, problems = {}, []
+    for path, key in wanted.items():
+        try:
+            given = __salt__["opendkim.pillar_key_info"](key["domain"]) if key.get("from_pillar") else None
+            if not os.path.lexists(path):
+                continue
+            info = __salt__["opendkim.key_info"](path)
+        except CommandExecutionError as error:
+            problems.append(str(error))
+            continue
+        if given and given["public"] != info["public"]:
+            problems.append(
+                f"{path}: another key than smtpout:opendkim:domains:{key['domain']}:private_key, and a private key is "
+                "never overwritten: give the new key a selector of its own, or move this file away"
+            )
+        stats = __salt__["file.stats"](path)
+        found[path] = {"bits": info["bits"], "owner": f"mode {stats['mode']}, {stats['user']}:{stats['group']}"}
+    if problems:
+        raise CommandExecutionError("\n".join(problems))
+    return found
+
+
+def _absent_directories(paths: Sequence[str]) -> list[str]:
+    """Return the directories that have to be made for files, the upper ones first."""
+    parents = {str(parent) for path in paths for parent in Path(path).parents}
+    return sorted(parent for parent in parents if not os.path.lexists(parent))
+
+
+def _small(found: dict[str, dict[str, Any]], bits: int) -> Iterator[str]:
+    """Yield a sentence on each key that is smaller than it would be made today."""
+    for path, state in found.items():
+        if state["bits"] < bits:
+            yield f"{path} has {state['bits']} bits and stays; one of {bits} bits needs a selector of its own."
+
+
+def _comment(made: int, protected: int, right: int, notes: Iterator[str]) -> Iterator[str]:
+    """Yield the sentences that tell what was done, or would be."""
+    would = "would be " if __opts__["test"] else ""
+    yield f"Keys {would}made: {made}; {would}taken from other users: {protected}; right already: {right}."
+    yield from notes
+    if made:
+        yield PUBLISH

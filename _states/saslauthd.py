@@ -1,0 +1,83 @@
+"""Try the site's own login, and say in plain words which of the faults it is that SMTP shows alike."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+from salt.exceptions import CommandExecutionError
+
+
+def verified(
+    name: str,
+    user: str | None = None,
+    socket: str = "/run/saslauthd/mux",
+    client: str = "postfix",
+    timeout: float = 30,
+) -> dict[str, Any]:
+    """
+    Prove that saslauthd serves Postfix, lets the site's user in, and refuses a wrong password. Changes nothing.
+
+    .. code-block:: yaml
+
+        Users can log in:
+          saslauthd.verified
+
+    A wrong password is tried first, since the right one then resets the directory's count of failures.
+
+    name
+        Name of the state.
+    user
+        User that is tried. Default, the one of ``smtpout:verify``, whose password is used; without one only the daemon
+        and its socket are tried.
+    socket
+        Path of the daemon's socket, as smtpd sees it.
+    client
+        The user that smtpd runs as.
+    timeout
+        Seconds to wait for one answer.
+    """
+    ret: dict[str, Any] = {"name": name, "result": True, "changes": {}, "comment": ""}
+    if __opts__["test"] and not Path(socket).exists():
+        ret.update(result=None, comment="saslauthd isn't running yet; logins will be tried when it is.")
+        return ret
+    try:
+        user = user or __salt__["smtpout.settings"]()["verify"].get("user")
+        __salt__["saslauthd.ping"](socket, timeout)
+        faults = __salt__["saslauthd.client_faults"](socket, client)
+        if user and not faults:
+            faults = _login_faults(user, socket, timeout)
+        if faults:
+            raise CommandExecutionError("\n".join(faults))
+        ret["comment"] = (
+            f"saslauthd accepts {user} and refuses a wrong password."
+            if user
+            else "saslauthd answers. No login was tried, since smtpout:verify has no user."
+        )
+    except CommandExecutionError as err:
+        ret.update(result=None if __opts__["test"] else False, comment=str(err))
+    return ret
+
+
+def _login_faults(user: str, socket: str, timeout: float) -> list[str]:
+    """Return what is wrong with logins."""
+    authenticate = __salt__["saslauthd.authenticate"]
+    if authenticate(user, secrets.token_urlsafe(24), socket=socket, timeout=timeout):
+        return [f"saslauthd lets {user} in with a wrong password: its mechanism isn't ldap, or ldap_filter is wrong"]
+    if authenticate(user, socket=socket, timeout=timeout):
+        return []
+    return [f"saslauthd refuses {user}.", *_directory_faults(user)]
+
+
+def _directory_faults(user: str) -> list[str]:
+    """Return why the directory would refuse the user; saslauthd says NO to all of it and Postfix then says 535."""
+    try:
+        __salt__["directory.check"]()
+        entry = __salt__["directory.login"](user)
+    except CommandExecutionError as err:
+        return [f"saslauthd answers so too when the directory is at fault: {err}"]
+    if entry is None:
+        return [f"smtpout:directory:login finds no entry for {user}"]
+    account = f"The directory serves and has {entry}: the password in smtpout:verify is wrong, the account is locked or"
+    return [f"{account} disabled, or saslauthd still has older settings (restart it)"]

@@ -1,0 +1,166 @@
+"""The site as a whole: its pillar is right, its packages are there, its relay does what the pillar says."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import salt.utils.files
+from salt.exceptions import CommandExecutionError
+
+# invoke-rc.d asks this script whether a package's service may start (Debian policy 9.3.3); 101 says no.
+POLICY_SCRIPT = "/usr/sbin/policy-rc.d"
+POLICY_TEXT = "#!/bin/sh\n# Made by smtpout while it installs packages: nothing starts before it is configured.\nexit 101\n"
+
+
+def valid(name: str) -> dict[str, Any]:
+    """Succeed when the pillar is right; otherwise say everything that is wrong with it.
+
+    :param name: the state's sentence.
+    """
+    errors = __salt__["smtpout.errors"]()
+    if not errors:
+        return _result(name, "The pillar is as smtpout/schema.yaml says.")
+    count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+    lines = [f"{count} in the pillar; nothing was changed.", *(f"  {error}" for error in errors)]
+    return _result(name, "\n".join(lines), result=False)
+
+
+def packages_installed(name: str, packages: list[str], hold: str) -> dict[str, Any]:
+    """Install what is missing of ``packages`` in one transaction; no service starts while that goes on.
+
+    :param name: the state's sentence.
+    :param packages: names of the platform's packages.
+    :param hold: how a package's services are kept from starting: ``policy-rc.d`` (Debian).
+    """
+    try:
+        _remove_policy_script()
+        installed = __salt__["pkg.list_pkgs"]()
+        missing = [package for package in packages if package not in installed]
+        if not missing:
+            return _result(name, f"All {len(packages)} packages are installed.")
+        changes = {package: {"old": "", "new": "installed"} for package in missing}
+        if __opts__["test"]:
+            return _result(name, f"Would install {', '.join(missing)}.", changes, result=None)
+        with _services_held(hold):
+            __salt__["pkg.install"](pkgs=missing, refresh=True)
+        installed = __salt__["pkg.list_pkgs"]()
+        if still_missing := [package for package in missing if package not in installed]:
+            raise CommandExecutionError(f"the package manager did not install {', '.join(still_missing)}")
+        changes = {package: {"old": "", "new": installed[package]} for package in missing}
+        return _result(name, f"Installed {', '.join(missing)}.", changes)
+    except CommandExecutionError as error:
+        return _result(name, f"The packages could not be installed: {error}", result=False)
+
+
+def python_packages_present(name: str, requirements: str) -> dict[str, Any]:
+    """Install the Python packages that the formula's modules import into the Python that runs Salt.
+
+    :param name: the state's sentence.
+    :param requirements: a requirements file with pinned versions (``name==version``), as a salt:// URL.
+    """
+    try:
+        wanted = _pinned(requirements)
+        missing = [package for package in wanted if _version(package) is None]
+        if not missing:
+            return _result(name, f"{', '.join(wanted)} are there.")
+        changes = {package: {"old": "", "new": wanted[package]} for package in missing}
+        if __opts__["test"]:
+            return _result(name, f"Would install {', '.join(missing)} into Salt's Python.", changes, result=None)
+        answer = __salt__["pip.install"](pkgs=[f"{package}=={wanted[package]}" for package in missing])
+        if answer["retcode"] != 0:
+            last = (answer["stderr"] or answer["stdout"]).strip().splitlines()[-1:]
+            raise CommandExecutionError(f"pip: {''.join(last)}; with no way to a package index, install them by hand")
+        importlib.invalidate_caches()
+        return _result(name, f"Installed {', '.join(missing)} into Salt's Python.", changes)
+    except CommandExecutionError as error:
+        return _result(name, f"Salt's Python lacks what the formula needs: {error}", result=False)
+
+
+def verified(name: str) -> dict[str, Any]:
+    """Ask the running relay whether it does what the pillar says (see ``smtpout.verify``).
+
+    :param name: the state's sentence.
+    """
+    if __opts__["test"]:
+        return _result(name, "Asked after an apply only: the relay runs its old configuration until then.")
+    checks = __salt__["smtpout.verify"]()
+    lines = [f"{check['state']}: {check['check']}: {check['seen']}" for check in checks if check["state"] != "ok"]
+    failed = [check for check in checks if check["state"] == "failed"]
+    passed = sum(check["state"] == "ok" for check in checks)
+    ret = _result(name, "\n".join([f"{passed} of {len(checks)} checks passed.", *lines]), result=not failed)
+    ret["warnings"] = [f"{check['check']}: {check['seen']}" for check in checks if check["state"] == "warning"]
+    return ret
+
+
+def queue_empty(name: str, delete: bool = False) -> dict[str, Any]:
+    """Succeed when no mail is in the queue, so that nothing is lost when Postfix goes.
+
+    :param name: the state's sentence.
+    :param delete: delete the mail instead of refusing.
+    """
+    try:
+        waiting = __salt__["postfix_config.queue_length"]()
+        if not waiting:
+            return _result(name, "The queue is empty.")
+        if not delete:
+            raise CommandExecutionError(
+                f"{waiting} messages wait in the queue. Let them leave (postqueue -f) and try again, or give them up "
+                "with smtpout:clean:delete_queued_mail: true"
+            )
+        changes = {"queue": {"old": f"{waiting} messages", "new": "empty"}}
+        if __opts__["test"]:
+            return _result(name, f"Would delete {waiting} messages.", changes, result=None)
+        __salt__["postfix_config.delete_queue"]()
+        return _result(name, f"Deleted {waiting} messages.", changes)
+    except CommandExecutionError as error:
+        return _result(name, str(error), result=False)
+
+
+def _result(name: str, comment: str, changes: dict[str, Any] | None = None, result: bool | None = True) -> dict[str, Any]:
+    """Return a state's answer."""
+    return {"name": name, "result": result, "changes": changes or {}, "comment": comment}
+
+
+@contextlib.contextmanager
+def _services_held(hold: str) -> Iterator[None]:
+    """Keep packages from starting their services; a site's own policy-rc.d is left alone and has its say."""
+    if hold != "policy-rc.d" or os.path.lexists(POLICY_SCRIPT):
+        yield
+        return
+    try:
+        with salt.utils.files.fopen(POLICY_SCRIPT, "x", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o755)
+            file.write(POLICY_TEXT)
+        yield
+    finally:
+        _remove_policy_script()
+
+
+def _remove_policy_script() -> None:
+    """Remove our policy-rc.d, also one that a killed run left behind."""
+    script = Path(POLICY_SCRIPT)
+    if not __opts__["test"] and script.is_file() and script.read_text(encoding="utf-8") == POLICY_TEXT:
+        script.unlink()
+
+
+def _pinned(requirements: str) -> dict[str, str]:
+    """Return the versions of a requirements file by package."""
+    path = __salt__["cp.cache_file"](requirements)
+    if not path:
+        raise CommandExecutionError(f"{requirements} can't be found: is the formula whole in file_roots?")
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", Path(path).read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def _version(package: str) -> str | None:
+    """Return the installed version of a Python package, or ``None``."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,9 @@
+{#- A host becomes the outgoing SMTP layer. Each daemon is a room of its own; they say themselves what they need. -#}
+include:
+  - smtpout.packages
+  - smtpout.directory
+  - smtpout.saslauthd
+  - smtpout.clamav
+  - smtpout.opendkim
+  - smtpout.postfix
+  - smtpout.verify

@@ -1,0 +1,17 @@
+{#- Everything that is installed, in one transaction; nothing of it starts before its configuration is in place. -#}
+{%- from "smtpout/map.jinja" import settings with context %}
+
+include:
+  - smtpout.valid
+
+{%- if settings.valid %}
+
+The mail system's packages are installed and held back until configured:
+  smtpout.packages_installed:
+    - packages: {{ settings.packages | json }}
+    - hold: {{ settings.hold }}
+
+Salt's Python has what the formula needs:
+  smtpout.python_packages_present:
+    - requirements: salt://smtpout/requirements.txt
+{%- endif %}

@@ -1,0 +1,94 @@
+{#- Postfix: takes mail from users and the site's servers, routes it. It comes last, when what it refers to answers. -#}
+{%- from "smtpout/map.jinja" import settings with context %}
+
+include:
+  - smtpout.packages
+  - smtpout.saslauthd
+  - smtpout.clamav
+  - smtpout.opendkim
+
+{%- if settings.valid %}
+{%- set postfix = settings.postfix %}
+
+No other mail server stands in the way:
+  pkg.removed:
+    - pkgs: {{ postfix.conflicting | json }}
+    - require:
+      - smtpout: The mail system's packages are installed and held back until configured
+
+Postfix may use the sockets of saslauthd and the milters:
+  user.present:
+    - name: {{ postfix.user }}
+    - groups: {{ postfix.groups | json }}
+    - remove_groups: false
+    - require:
+      - smtpout: The mail system's packages are installed and held back until configured
+
+{%- if postfix.self_made_certificate %}
+
+Postfix has a certificate:
+  certificate.self_signed_present:
+    - path: {{ postfix.certificate_chain }}
+    - common_name: {{ settings.hostname }}
+    - require_in:
+      - config_set: Postfix runs the site's configuration
+{%- endif %}
+
+Local aliases are a map that Postfix can read:
+  postmap.built:
+    - name: {{ postfix.aliases }}
+    - type: {{ postfix.map_type }}
+    - program: postalias
+    - require:
+      - smtpout: The mail system's packages are installed and held back until configured
+
+Postfix runs the site's configuration:
+  config_set.managed:
+    - daemon: postfix
+    - files:
+        - name: {{ postfix.directory }}/main.cf
+          source: salt://smtpout/postfix/main.cf.jinja
+        - name: {{ postfix.directory }}/master.cf
+          source: salt://smtpout/postfix/master.cf.jinja
+        - name: {{ postfix.recipient_map }}
+          source: salt://smtpout/postfix/ldap.cf.jinja
+          context: {purpose: which recipients of the site exist, query: recipient_filter, result: result_attribute}
+          mode: '0640'
+          group: {{ postfix.user }}
+          secret: true
+{%- if settings.directory.senders == "own" %}
+        - name: {{ postfix.sender_map }}
+          source: salt://smtpout/postfix/ldap.cf.jinja
+          context: {purpose: who may send with an address, query: recipient_filter, result: login_attribute}
+          mode: '0640'
+          group: {{ postfix.user }}
+          secret: true
+{%- endif %}
+        - name: {{ postfix.sasl_directory }}/smtpd.conf
+          source: salt://smtpout/postfix/smtpd.conf.jinja
+    - maps:
+{%- for name, map in postfix.maps.items() %}
+        - name: {{ map.path }}
+          type: {{ map.type }}
+          entries: {{ ("postfix:maps:" ~ name ~ ":entries") | json }}
+          secret: {{ map.secret | json }}
+{%- endfor %}
+    - check: postfix_config.check
+    - check_args: {directory: {{ postfix.directory }}}
+    - service: {{ postfix.service }}
+    - unit: {{ postfix.unit }}
+    - restart_on: {groups: {{ postfix.groups | json }}}
+    - watch_files: [{{ postfix.certificate_chain }}]
+    - probe: postfix_config.probe
+    - require:
+      - user: Postfix may use the sockets of saslauthd and the milters
+      - postmap: Local aliases are a map that Postfix can read
+      - pkg: No other mail server stands in the way
+      - config_set: saslauthd checks passwords in the directory
+{%- if settings.clamav.enabled %}
+      - config_set: clamav-milter hands mail to clamd
+{%- endif %}
+{%- if settings.opendkim.enabled %}
+      - config_set: OpenDKIM signs what the site sends
+{%- endif %}
+{%- endif %}

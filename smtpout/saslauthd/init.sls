@@ -1,0 +1,33 @@
+{#- saslauthd checks users' passwords in the directory; Postfix asks it over a socket. -#}
+{%- from "smtpout/map.jinja" import settings with context %}
+
+include:
+  - smtpout.packages
+
+{%- if settings.valid %}
+{%- set saslauthd = settings.saslauthd %}
+
+saslauthd checks passwords in the directory:
+  config_set.managed:
+    - daemon: saslauthd
+    - files:
+        - name: {{ saslauthd.configuration }}
+          source: salt://smtpout/saslauthd/saslauthd.conf.jinja
+          mode: '0600'
+          secret: true
+          activate: restart
+        - name: {{ saslauthd.defaults_file }}
+          source: salt://smtpout/saslauthd/defaults.jinja
+          activate: restart
+        - name: {{ saslauthd.unit_file }}
+          source: salt://smtpout/saslauthd/saslauthd.service.jinja
+          activate: restart
+    - check: saslauthd.check_config
+    - check_args: {config: {{ saslauthd.configuration }}}
+    - service: {{ saslauthd.service }}
+    - reload: false
+    - probe: saslauthd.ping
+    - probe_args: {socket: {{ saslauthd.socket_directory }}/mux}
+    - require:
+      - smtpout: The mail system's packages are installed and held back until configured
+{%- endif %}

@@ -1,0 +1,142 @@
+"""bin/lab: the lab from the command line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lab import images
+from lab.lab import CLIENT, EXAMPLE, ROLES, Lab, build
+from lab.network import RUN
+from lab.process import LabError
+
+DESCRIPTION = """\
+Boots throw-away hosts with a real systemd each, in network namespaces with no way out:
+
+  directory  172.16.11.63   Samba AD domain controller: LDAP, LDAPS, Kerberos
+  relay      172.16.11.95   bare Debian with Salt; the formula makes it the outgoing SMTP layer
+  delivery   172.16.11.96   takes mail for domain01.dom and domain02.dom
+  outside    198.51.100.10  the Internet: SMTP for outside.example, DNS at 198.51.100.53
+
+A host writes into memory only, so after `down` and `up` it is new.
+"""
+STATUS = """\
+The exit status of run, shell and client is the command's, or 125 where the lab could not run it; that of apply is
+bin/apply's: 0 applied, 1 a state failed, 2 refused.
+"""
+LAB_FAILED = 125
+
+
+def up(lab: Lab, options: argparse.Namespace) -> int:
+    lab.up(options.hosts or ROLES)
+    return 0
+
+
+def shell(lab: Lab, options: argparse.Namespace) -> int:
+    return become(lab.host(options.host).argv(["bash", "--login"]))
+
+
+def run(lab: Lab, options: argparse.Namespace) -> int:
+    return become(lab.host(options.host).argv([options.command, *options.arguments]))
+
+
+def client(lab: Lab, options: argparse.Namespace) -> int:
+    return become(lab.client(options.address).argv([options.command, *options.arguments]))
+
+
+def apply(lab: Lab, options: argparse.Namespace) -> int:
+    return become(lab.apply_argv(options.pillar, options.test))
+
+
+def status(lab: Lab, _options: argparse.Namespace) -> int:
+    if not lab.is_up():
+        print(f"The lab {lab.name} is not up.")
+    hosts = [lab.host(name) for name in ROLES] if lab.is_up() else []
+    for host in hosts:
+        image = host.image if host.is_up() else ""
+        print(f"{host.name:10} {', '.join(host.role.addresses):29} {host.state():10} {image}".rstrip())
+    for address in lab.clients():
+        print(f"{'client':10} {address}")
+    others = sorted(path.name for path in RUN.glob("*/") if path != lab.folder)
+    if others:
+        print(f"Other labs here: {', '.join(others)}")
+    return 0 if hosts and all(host.is_up() for host in hosts) else 1
+
+
+def down(lab: Lab, _options: argparse.Namespace) -> int:
+    lab.down()
+    return 0
+
+
+def build_images(lab: Lab, options: argparse.Namespace) -> int:
+    if options.fresh:
+        images.forget()
+    build([*(images.relay(release) for release in images.RELEASES), images.services()], lab.progress)
+    return 0
+
+
+def become(argv: Sequence[str]) -> int:
+    """Run a command in this process's place: terminal, signals and exit status are its own."""
+    sys.stdout.flush()
+    try:
+        os.execvp(argv[0], list(argv))  # noqa: S606 - the command is the caller's own, and no shell reads it
+    except OSError as impossible:
+        raise LabError(f"{argv[0]}: {impossible.strerror}") from impossible
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    lines = argparse.ArgumentParser(
+        prog="lab", description=DESCRIPTION, epilog=STATUS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    lines.add_argument("--name", default="demo", help="which lab, where several stand side by side (default: demo)")
+    commands = lines.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, work: Callable[[Lab, argparse.Namespace], int], summary: str, failed: int = 1) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        added.set_defaults(work=work, failed=failed, release=images.RELEASES[0])
+        return added
+
+    def host_and_command(added: argparse.ArgumentParser) -> None:
+        added.add_argument("command", metavar="COMMAND")
+        added.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)
+
+    one = command("up", up, "build the images that are missing and boot the hosts that are not up")
+    one.add_argument("--release", choices=images.RELEASES, help="the relay's Debian release (default: %(default)s)")
+    one.add_argument("hosts", metavar="HOST", nargs="*", help=f"of {', '.join(ROLES)} (default: all)")
+
+    one = command("shell", shell, "open a shell in a host", LAB_FAILED)
+    one.add_argument("host", metavar="HOST")
+
+    one = command("run", run, "run a command in a host", LAB_FAILED)
+    one.add_argument("host", metavar="HOST")
+    host_and_command(one)
+
+    one = command("client", client, "run a command of this machine with nothing but an address in the lab", LAB_FAILED)
+    one.add_argument("--address", default=CLIENT, help="of 172.16.11.0/24 or 198.51.100.0/24 (default: %(default)s)")
+    host_and_command(one)
+
+    one = command("apply", apply, "make the relay what a pillar file says, with bin/apply", 2)
+    one.add_argument("--pillar", type=Path, default=EXAMPLE, help="default: pillar.example")
+    one.add_argument("--test", action="store_true", help="only say what would change")
+
+    command("status", status, "show the hosts; the exit status is 0 when all are up")
+    command("down", down, "remove hosts, networks and all else of the lab but the images")
+
+    one = command("build", build_images, "build the images of both releases that are missing")
+    one.add_argument("--fresh", action="store_true", help="build all of them again, from today's packages")
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; return the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        lab = Lab(options.name, options.release)
+        return options.work(lab, options)
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return options.failed
+    except KeyboardInterrupt:
+        return 130

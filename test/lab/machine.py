@@ -1,0 +1,24 @@
+"""What the lab needs of the machine it runs on: root and a few Debian packages."""
+
+import os
+import shutil
+
+from lab.process import LabError, Progress, run
+
+# Commands and the packages that bring them; what else the lab calls is on every Debian system.
+COMMANDS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container", "ip": "iproute2"}
+
+
+def prepare(progress: Progress) -> None:
+    """Install what is missing; raise LabError where this is not root's or not a Debian machine."""
+    if os.geteuid() != 0:
+        raise LabError("only root can build images and boot hosts: use sudo")
+    missing = [package for command, package in COMMANDS.items() if not shutil.which(command)]
+    if not missing:
+        return
+    if not shutil.which("apt-get"):
+        raise LabError(f"this machine lacks {', '.join(missing)} and has no apt-get to install that with")
+    progress(f"installing {', '.join(missing)}")
+    quietly = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes", "--quiet"]
+    run([*quietly, "update"])
+    run([*quietly, "install", "--no-install-recommends", *missing])

@@ -1,0 +1,66 @@
+"""Render the formula in process, for any platform and pillar, as a minion of that platform would.
+
+The one place that touches Salt's private interfaces (BaseHighState); it runs unchanged on 3006, 3007 and 3008.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import salt.fileclient
+import salt.state
+from support import minion_opts
+
+
+class _State(salt.state.State):
+    """A state compiler whose pillar is handed in."""
+
+    def _gather_pillar(self) -> Any:
+        return self.opts["pillar"]
+
+
+class Renderer(salt.state.BaseHighState):
+    """Renders for one platform; call it with an SLS name and a pillar, or ask it for a configuration file's text."""
+
+    def __init__(self, root: Path, grains: dict[str, Any]) -> None:
+        # One cache directory for all renderers: the loader of templates is shared by Salt.
+        opts = minion_opts(
+            root, saltenv="base", __role="minion", autoload_dynamic_modules=False, state_events=False, grains=grains
+        )
+        self.client = salt.fileclient.get_file_client(opts)
+        super().__init__(opts)
+        self.opts, self.matchers = opts, None
+        self._pydsl_all_decls: dict[str, Any] = {}
+        self._pydsl_render_stack: list[Any] = []
+        self.state = _State(opts)
+
+    def use(self, pillar: dict[str, Any]) -> None:
+        """Make ``pillar`` the minion's pillar."""
+        self.opts["pillar"] = self.state.opts["pillar"] = pillar
+        loaders = [self.state.functions, self.state.states, self.state.rend._dict]
+        for loader in loaders + [loader.pack["__salt__"] for loader in loaders if "__salt__" in loader.pack]:
+            loader.opts["pillar"] = loader.pack["__pillar__"] = pillar
+
+    def highstate(self, sls: str, pillar: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return the high data of an SLS with all that it includes, and the errors."""
+        self.use(pillar)
+        self.building_highstate = type(self.building_highstate)()
+        return self.render_highstate({"base": [sls]})
+
+    def low(self, high: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the states in the order in which they would run, requisites resolved, and the errors."""
+        state = self.state
+        high, extend_errors = state.reconcile_extend(copy.deepcopy(high))
+        errors = extend_errors + state.verify_high(high)
+        high, requisite_errors = state.requisite_in(high)
+        compiled = state.compile_high_data(high)
+        chunks, order_errors = compiled if isinstance(compiled, tuple) else (compiled, [])
+        return chunks, errors + requisite_errors + order_errors
+
+    def files(self, chunks: list[dict[str, Any]]) -> dict[str, str]:
+        """Return the text of every file that the config_set states among ``chunks`` would write, by path."""
+        sets = [chunk for chunk in chunks if chunk["state"] == "config_set" and chunk["fun"] == "managed"]
+        files = [file for chunk in sets for file in chunk.get("files", [])]
+        return {file["name"]: file["text"] for file in self.state.functions["config_set.render"](files)}

@@ -1,0 +1,64 @@
+# The recipe to the letter: every deliberate difference taken back (README lists each with its reason).
+# Not advice. It shows that the formula can be everything that the recipe is; use pillar.example instead.
+smtpout:
+  organisation: MYCOMPANY
+  hostname: vm-172-16-11-95.cloud0.hc.mycompany.dom
+  domains: [domain01.dom, domain02.dom]
+  networks: [172.16.10.0/24, 172.16.11.0/24]
+
+  directory:
+    servers: ['ldap://172.16.11.63:389/']
+    base: dc=domain01,dc=dom
+    bind_dn: cn=correoapp,ou=mailapps,dc=domain01,dc=dom
+    bind_password: Pass2016Mail
+    timeout: 60
+    login: sAMAccountName=%U                # lets usuario01@any.domain in as usuario01
+    recipients: (|(&(mail=%s)(mail=*@domain01.dom))(&(mail=%s)(mail=*@domain02.dom)))
+    senders: any                            # any user sends as anyone, signed
+
+  delivery:
+    nexthop: smtp:[172.16.11.96]:25
+
+  authentication:
+    clear_text_on_25: true
+    submission: false
+
+  postfix:
+    map_type: hash
+    main:
+      relay_domains: domain01.dom           # unknown users of domain02.dom are not refused
+      relay_recipient_maps: ldap:/etc/postfix/people-mycompany.ldap
+      compatibility_level: null
+      disable_vrfy_command: null
+      smtpd_forbid_bare_newline: null
+      smtpd_forbid_unauth_pipelining: null
+      smtpd_tls_security_level: null
+      smtpd_tls_chain_files: null
+      smtpd_tls_auth_only: null
+      smtp_tls_security_level: null
+      smtp_tls_CAfile: null
+      non_smtpd_milters: null               # bounces and local mail leave unsigned
+      internal_mail_filter_classes: null
+
+  clamav:
+    socket: inet:7357@127.0.0.1
+    clamd_socket: tcp:127.0.0.1:3310
+    on_fail: Accept                         # scanner down: mail passes unscanned
+
+  opendkim:
+    bits: 4096
+    restrict: true
+    on_fail: accept
+    socket: inet:8891@localhost
+    trusted_hosts: [172.16.11.95]
+    domains:
+      domain01.dom: {key_file: /etc/opendkim/keys/domain01.dom.private}
+      domain02.dom: {key_file: /etc/opendkim/keys/domain02.dom.private}
+    options:
+      PidFile: /var/run/opendkim/opendkim.pid
+      Umask: '002'
+      OversignHeaders: null
+
+  verify:
+    user: usuario01
+    password: P@ssw0rd

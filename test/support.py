@@ -1,0 +1,45 @@
+"""What several suites share: where things are, the pillars of the suites, a masterless minion's options."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import salt.config
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# A pillar a suite.
+PILLARS = {
+    "example": REPOSITORY / "pillar.example",
+    "recipe": REPOSITORY / "test/salt/pillar/recipe.sls",
+}
+
+
+def load(suite: str) -> dict[str, Any]:
+    """Return a suite's pillar."""
+    return yaml.safe_load(PILLARS[suite].read_text(encoding="utf-8"))
+
+
+def minion_opts(root: Path, **changes: Any) -> dict[str, Any]:
+    """Return the options of a masterless minion that lives below ``root`` and serves this repository."""
+    opts = copy.deepcopy(dict(salt.config.DEFAULT_MINION_OPTS))
+    opts.update(
+        id="unit",
+        root_dir=str(root),
+        cachedir=str(root / "cache"),
+        extension_modules=str(root / "extmods"),
+        conf_file=str(root / "minion"),
+        file_client="local",
+        local=True,
+        file_roots={"base": [str(REPOSITORY)]},
+        pillar_roots={"base": []},
+        module_dirs=[str(REPOSITORY)],
+        grains={},
+        pillar={},
+        test=False,
+    )
+    opts.update(changes)
+    return opts

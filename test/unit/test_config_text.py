@@ -1,0 +1,69 @@
+"""How values come into configuration files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+MAIN = """\
+# who
+myhostname = a.example
+biff = no
+
+# how much
+message_size_limit = 10
+"""
+
+
+def test_a_template_without_options_stays_as_it_is(modules: Any) -> None:
+    assert modules["config_text.overridden"](MAIN, {}, " = ") == MAIN
+
+
+def test_an_option_of_the_site_stands_where_the_template_has_it(modules: Any) -> None:
+    text = modules["config_text.overridden"](MAIN, {"biff": True}, " = ")
+    assert text == MAIN.replace("biff = no", "biff = yes")
+
+
+def test_an_option_set_to_null_is_left_out(modules: Any) -> None:
+    assert "biff" not in modules["config_text.overridden"](MAIN, {"biff": None}, " = ")
+
+
+def test_an_option_that_the_template_lacks_is_added_at_the_end(modules: Any) -> None:
+    text = modules["config_text.overridden"](MAIN, {"relayhost": ""}, " = ")
+    assert text.endswith("\n\n# From the site's pillar.\nrelayhost =\n")
+
+
+def test_a_list_replaces_all_lines_of_its_name(modules: Any) -> None:
+    text = "DatabaseMirror a\nDatabaseMirror b\nBytecode yes\n"
+    result = modules["config_text.overridden"](text, {"DatabaseMirror": ["c", "d"]})
+    assert result == "DatabaseMirror c\nDatabaseMirror d\nBytecode yes\n"
+
+
+def test_an_option_that_the_installed_version_does_not_know_is_left_out(modules: Any) -> None:
+    text = "SafeBrowsing yes\nBytecode yes\n"
+    assert modules["config_text.overridden"](text, {}, " ", ["SafeBrowsing"]) == "Bytecode yes\n"
+
+
+def test_a_name_is_matched_whole(modules: Any) -> None:
+    text = modules["config_text.overridden"]("smtpd_tls_auth_only = yes\n", {"smtpd_tls_auth": "x"}, " = ")
+    assert text.startswith("smtpd_tls_auth_only = yes\n")
+
+
+@pytest.mark.parametrize("value", ["a\nrelayhost = evil", "a\r\nb", "a\0b"])
+def test_a_value_that_would_open_a_second_parameter_is_refused(modules: Any, value: str) -> None:
+    with pytest.raises(CommandExecutionError, match="more than one line"):
+        modules["config_text.overridden"](MAIN, {"biff": value}, " = ")
+
+
+def test_a_service_has_its_columns_and_its_options_below(modules: Any) -> None:
+    service = {"private": "n", "command": "smtpd", "options": {"smtpd_tls_wrappermode": True, "gone": None}}
+    lines = modules["config_text.master_cf"]({"465/inet": service}).splitlines()
+    assert lines[0].split() == ["465", "inet", "n", "-", "n", "-", "-", "smtpd"]
+    assert lines[1:] == ["  -o { smtpd_tls_wrappermode = yes }"]
+
+
+def test_a_service_without_a_command_is_refused_with_its_pillar_path(modules: Any) -> None:
+    with pytest.raises(CommandExecutionError, match="smtpout:postfix:master:10025/inet:command: missing"):
+        modules["config_text.master_cf"]({"10025/inet": {}})

@@ -1,0 +1,313 @@
+"""The directory is asked by a real client of a real server; only Active Directory's refusals are played by a stand-in."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from minions import apply, minion
+from salt.exceptions import CommandExecutionError, CommandNotFoundError
+from slapd_server import BASE, BIND_DN, BIND_PASSWORD, Slapd, free_port, needs_slapd, running_slapd
+
+pytestmark = needs_slapd
+
+POSTFIX_TYPES = (
+    subprocess.run(["postconf", "-m"], check=True, capture_output=True, text=True).stdout.split()
+    if shutil.which("postconf")
+    else []
+)
+
+
+@pytest.fixture(scope="module")
+def slapd() -> Iterator[Slapd]:
+    with running_slapd() as server:
+        yield server
+
+
+@pytest.fixture
+def directory(slapd: Slapd, tmp_path: Path) -> Callable[..., Any]:
+    """Return the functions of a minion whose site has the test directory, but for the settings given."""
+    return lambda **settings: minion(tmp_path, slapd.pillar(**settings))
+
+
+@pytest.fixture
+def fault(directory: Callable[..., Any]) -> Callable[..., str]:
+    """Return what ``directory.check`` says is wrong with a site that differs in the settings given."""
+
+    def said(**settings: Any) -> str:
+        with pytest.raises(CommandExecutionError) as error:
+            directory(**settings)["directory.check"]()
+        assert BIND_PASSWORD not in str(error.value)
+        return str(error.value)
+
+    return said
+
+
+@pytest.fixture
+def refusing() -> Iterator[Callable[..., str]]:
+    """Return the address of a server that refuses each bind with a result and a message, or without any never answers."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve(result: tuple[int, str] | None) -> None:
+        held = []
+        while True:
+            try:
+                connection = listener.accept()[0]
+            except OSError:
+                return
+            held.append(connection)
+            if result and (request := connection.recv(4096)):
+                connection.sendall(refusal(request, *result))
+
+    def start(*result: Any) -> str:
+        threading.Thread(target=serve, args=[result], daemon=True).start()
+        return f"ldap://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
+def refusal(request: bytes, code: int, message: str) -> bytes:
+    """Return the BindResponse to a short BindRequest (RFC 4511, 4.2.2): all lengths are below 128."""
+    number = request[2 : 4 + request[3]]
+    text = message.encode()
+    response = bytes([0x0A, 1, code, 0x04, 0, 0x04, len(text)]) + text
+    body = number + bytes([0x61, len(response)]) + response
+    return bytes([0x30, len(body)]) + body
+
+
+def test_right_settings_pass(slapd: Slapd, directory: Callable[..., Any]) -> None:
+    assert directory()["directory.check"]() == [slapd.uri]
+
+
+def test_ldaps_and_starttls_pass_with_the_right_authority(slapd: Slapd, directory: Callable[..., Any]) -> None:
+    ldaps = f"ldaps://127.0.0.1:{slapd.tls_port}/"
+    assert directory(servers=[ldaps], ca_file=str(slapd.ca_file))["directory.check"]() == [ldaps]
+    assert directory(start_tls=True, ca_file=str(slapd.ca_file))["directory.check"]() == [slapd.uri]
+
+
+def test_an_unknown_authority_is_a_tls_fault(slapd: Slapd, fault: Callable[..., str]) -> None:
+    for settings in ({"servers": [f"ldaps://127.0.0.1:{slapd.tls_port}"]}, {"start_tls": True}):
+        said = fault(**settings)
+        assert "TLS fails" in said
+        assert "certificate verify failed" in said
+
+
+def test_a_certificate_for_another_name_is_a_tls_fault(slapd: Slapd, fault: Callable[..., str]) -> None:
+    said = fault(servers=[f"ldaps://localhost:{slapd.tls_port}"], ca_file=str(slapd.ca_file))
+    assert "TLS fails" in said
+    assert "localhost" in said
+
+
+def test_a_missing_authority_file_is_named(slapd: Slapd, fault: Callable[..., str]) -> None:
+    said = fault(servers=[f"ldaps://127.0.0.1:{slapd.tls_port}"], ca_file="/nowhere/ca.pem")
+    assert "/nowhere/ca.pem" in said
+
+
+def test_an_unreachable_server_is_named_and_the_others_are_still_tried(slapd: Slapd, fault: Callable[..., str]) -> None:
+    dead = f"ldap://127.0.0.1:{free_port()}"
+    said = fault(servers=[slapd.uri, dead, "ldap://nowhere.invalid"])
+    assert f"{dead}: port" in said
+    assert "Connection refused" in said
+    assert "ldap://nowhere.invalid: the name nowhere.invalid has no address" in said
+    assert slapd.uri not in said
+
+
+def test_a_wrong_bind_password_is_named(fault: Callable[..., str]) -> None:
+    said = fault(bind_password="wrong")
+    assert f"smtpout:directory:bind_dn: {BIND_DN} is refused" in said
+
+
+def test_a_base_that_does_not_exist_is_named(fault: Callable[..., str]) -> None:
+    assert f"smtpout:directory:base: ou=nobody,{BASE} does not exist" in fault(base=f"ou=nobody,{BASE}")
+    assert f"what exists is {BASE}" in fault(base=f"ou=nobody,{BASE}")
+
+
+def test_an_account_that_may_read_nothing_is_named(fault: Callable[..., str]) -> None:
+    said = fault(bind_dn=f"cn=blind,ou=mailapps,{BASE}")
+    assert f"smtpout:directory:base: {BASE} does not exist, or cn=blind" in said
+
+
+@pytest.mark.parametrize("setting", ["recipient_filter", "login_filter"])
+def test_a_malformed_filter_is_named(directory: Callable[..., Any], setting: str) -> None:
+    with pytest.raises(CommandExecutionError, match=r"\(\|\(mail=\*\) is not a filter"):
+        directory()["directory.check"](**{setting: "(|(mail=%s)"})
+
+
+@pytest.mark.parametrize(
+    ("setting", "path"), [("recipient_filter", "recipients"), ("login_filter", "login")], ids=["recipients", "login"]
+)
+def test_a_filter_that_nobody_matches_is_named(directory: Callable[..., Any], setting: str, path: str) -> None:
+    with pytest.raises(CommandExecutionError, match=f"smtpout:directory:{path}: nobody below {BASE} matches"):
+        directory()["directory.check"](**{setting: "(sAMAccountName=%u)"})
+
+
+def test_an_attribute_that_no_recipient_has_is_named(fault: Callable[..., str]) -> None:
+    assert "smtpout:directory:result_attribute: none of the recipients has mobile" in fault(result_attribute="mobile")
+
+
+def test_a_filter_that_no_wildcard_fits_is_still_parsed(directory: Callable[..., Any]) -> None:
+    modules = directory()
+    assert modules["directory.check"](recipient_filter="(mail:caseIgnoreMatch:=%s)")
+    with pytest.raises(CommandExecutionError, match="is not a filter"):
+        modules["directory.check"](recipient_filter="(mail:caseIgnoreMatch:=%s")
+
+
+@pytest.mark.parametrize(
+    ("subcode", "reason"),
+    [("52e", "password is wrong"), ("533", "disabled"), ("701", "expired"), ("775", "locked"), ("532", "expired")],
+)
+def test_active_directory_says_why_it_refuses(
+    refusing: Callable[..., str], fault: Callable[..., str], subcode: str, reason: str
+) -> None:
+    message = f"80090308: LdapErr: DSID-0C090447, comment: AcceptSecurityContext error, data {subcode}, v3839"
+    said = fault(servers=[refusing(49, message)])
+    assert reason in said
+    assert subcode in said
+
+
+def test_a_server_that_wants_encryption_says_so(refusing: Callable[..., str], fault: Callable[..., str]) -> None:
+    said = fault(servers=[refusing(8, "BindSimple: Transport encryption required.")])
+    assert "takes no password in clear text: use ldaps:// or smtpout:directory:start_tls" in said
+
+
+@pytest.mark.parametrize("scheme", ["ldap", "ldaps"])
+def test_a_server_that_never_answers_does_not_hang_the_check(
+    refusing: Callable[..., str], fault: Callable[..., str], scheme: str
+) -> None:
+    said = fault(servers=[refusing().replace("ldap", scheme)], timeout=1)
+    assert "answer within 1 s" in said if scheme == "ldap" else "TLS fails" in said
+
+
+def test_a_recipient_is_found_whatever_its_case(directory: Callable[..., Any]) -> None:
+    modules = directory()
+    assert modules["directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
+    assert modules["directory.recipient"]("USUARIO01@Domain01.DOM") == ["Usuario Uno"]
+    assert sorted(modules["directory.recipient"]("usuario02@domain02.dom")) == ["U. Dos", "Usuario Dos"]
+
+
+@pytest.mark.skipif("ldap" not in POSTFIX_TYPES, reason="postfix-ldap is not installed")
+@pytest.mark.parametrize(
+    "query",
+    ["(mail=%s)", "(|(&(mail=%s)(mail=*@domain01.dom))(&(mail=%s)(mail=*@domain02.dom)))", "(uid=%u)", "(mail=%u@%d)"],
+)
+def test_postfix_finds_the_same(slapd: Slapd, directory: Callable[..., Any], tmp_path: Path, query: str) -> None:
+    modules = directory(recipients=query)
+    table = tmp_path / "recipients.cf"
+    table.write_text(
+        f"version = 3\nserver_host = {slapd.uri}\nsearch_base = {BASE}\nquery_filter = {query}\nresult_attribute = cn\n"
+        f"domain = domain01.dom, domain02.dom\nbind = yes\nbind_dn = {BIND_DN}\nbind_pw = {BIND_PASSWORD}\n",
+        encoding="utf-8",
+    )
+    for address in (
+        "usuario01@domain01.dom",
+        "USUARIO02@DOMAIN02.DOM",
+        "usuario01@domain02.dom",
+        "nobody@domain01.dom",
+        "usuario01@elsewhere.example",
+        "usuario01",
+        "usuario0*@domain01.dom",
+        "x)(uid=*@domain01.dom",
+        "@domain01.dom",
+    ):
+        postmap = subprocess.run(
+            ["postmap", "-q", address, f"ldap:{table}"], check=False, capture_output=True, text=True
+        )
+        assert postmap.stderr == ""
+        assert ",".join(modules["directory.recipient"](address) or []) == postmap.stdout.strip(), address
+
+
+def test_an_unknown_recipient_is_not_found(directory: Callable[..., Any]) -> None:
+    modules = directory()
+    assert modules["directory.recipient"]("nobody@domain01.dom") is None
+    assert modules["directory.recipient"]("usuario01") is None
+
+
+def test_an_address_of_another_domain_is_not_asked_for(directory: Callable[..., Any]) -> None:
+    assert directory(recipients="(|(mail=%s)(uid=%u))")["directory.recipient"]("usuario01@elsewhere.example") is None
+
+
+def test_an_address_cannot_change_the_filter(directory: Callable[..., Any]) -> None:
+    modules = directory()
+    for address in ("*@domain01.dom", "usuario0*@domain01.dom", "x)(uid=*@domain01.dom", "usuario01\\2a@domain01.dom"):
+        assert modules["directory.recipient"](address) is None
+
+
+def test_a_recipient_without_the_result_attribute_is_not_found(directory: Callable[..., Any]) -> None:
+    assert directory(result_attribute="mobile")["directory.recipient"]("usuario01@domain01.dom") is None
+
+
+def test_parts_of_the_address_fill_their_tokens(directory: Callable[..., Any]) -> None:
+    modules = directory(recipients="(&(uid=%u)(mail=*@%d)(mail=*%2.%1))")
+    assert modules["directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
+    assert modules["directory.recipient"]("usuario01@domain02.dom") is None
+
+
+def test_the_next_server_is_asked_when_the_first_is_down(slapd: Slapd, directory: Callable[..., Any]) -> None:
+    modules = directory(servers=[f"ldap://127.0.0.1:{free_port()}", slapd.uri])
+    assert modules["directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
+
+
+def test_a_login_finds_its_entry(directory: Callable[..., Any]) -> None:
+    modules = directory()
+    assert modules["directory.login"]("usuario01") == f"uid=usuario01,ou=people,{BASE}"
+    assert modules["directory.login"]("usuario01@domain01.dom") is None
+    assert modules["directory.login"]("usuario0*") is None
+
+
+def test_a_login_by_mail_address_keeps_its_domain(directory: Callable[..., Any]) -> None:
+    modules = directory(login="mail")
+    assert modules["directory.login"]("usuario01@domain01.dom") == f"uid=usuario01,ou=people,{BASE}"
+    assert modules["directory.login"]("usuario01@evil.test") is None
+
+
+def test_a_login_without_parentheses_and_with_tokens(directory: Callable[..., Any]) -> None:
+    entry = f"uid=usuario01,ou=people,{BASE}"
+    assert directory(login="mail=%U@%d", senders="any")["directory.login"]("usuario01@domain01.dom") == entry
+    assert directory(login="mail=%U%R", senders="any")["directory.login"]("usuario01@domain01.dom") == entry
+
+
+def test_a_login_with_two_entries_is_refused_as_saslauthd_does(directory: Callable[..., Any]) -> None:
+    with pytest.raises(CommandExecutionError, match="finds 2 entries for twin"):
+        directory()["directory.login"]("twin")
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_reachable_reads_and_changes_nothing(directory: Callable[..., Any], test: bool) -> None:
+    ret = apply(directory(), "directory.reachable", test=test)
+    assert (ret["result"], ret["changes"]) == (True, {})
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_reachable_says_what_is_wrong(directory: Callable[..., Any], test: bool) -> None:
+    ret = apply(directory(base=f"ou=nobody,{BASE}"), "directory.reachable", test=test)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "smtpout:directory:base" in ret["comment"]
+
+
+@pytest.mark.parametrize(("test", "result"), [(False, False), (True, None)])
+def test_a_missing_ldap3_is_said_in_so_many_words(
+    directory: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, test: bool, result: bool | None
+) -> None:
+    modules = directory()
+    found = importlib.import_module
+
+    def without_ldap3(name: str, package: str | None = None) -> Any:
+        if name == "ldap3":
+            raise ImportError(name)
+        return found(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", without_ldap3)
+    with pytest.raises(CommandNotFoundError, match="ldap3 is missing from Salt's Python"):
+        modules["directory.recipient"]("usuario01@domain01.dom")
+    ret = apply(modules, "directory.reachable", test=test)
+    assert ret["result"] is result
+    assert "ldap3 is missing from Salt's Python" in ret["comment"]

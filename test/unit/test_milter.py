@@ -1,0 +1,174 @@
+"""A milter serves when it answers the handshake: tried on OpenDKIM itself, and on sockets that answer otherwise."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+needs_opendkim = pytest.mark.skipif(not shutil.which("opendkim"), reason="opendkim isn't installed")
+
+Listening = Callable[[Callable[[socket.socket], None]], str]
+
+
+@pytest.fixture
+def opendkim(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Return a function that starts OpenDKIM, with nothing to sign, on the socket that it is told."""
+    daemons = []
+
+    def start(address: str) -> None:
+        config = tmp_path / "opendkim.conf"
+        config.write_text(f"Mode v\nSyslog no\nSocket {address}\n", encoding="utf-8")
+        daemons.append(subprocess.Popen(["opendkim", "-f", "-x", str(config)]))
+
+    yield start
+    for daemon in daemons:
+        daemon.kill()
+        daemon.wait()
+
+
+@pytest.fixture
+def listening(tmp_path: Path) -> Iterator[Listening]:
+    """Return a function that listens on a socket, treats the first connection as told, and returns the address."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        threads = []
+
+        def start(treat: Callable[[socket.socket], None]) -> str:
+            def serve() -> None:
+                with listener.accept()[0] as connection:
+                    treat(connection)
+
+            threads.append(threading.Thread(target=serve, daemon=True))
+            threads[-1].start()
+            return f"unix:{tmp_path}/socket"
+
+        yield start
+        for thread in threads:
+            thread.join(5)
+
+
+def until_it_serves(probe: Callable[[], dict[str, int]]) -> dict[str, int]:
+    """Return what a daemon that is just starting answers."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return probe()
+        except CommandExecutionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@needs_opendkim
+def test_opendkim_on_a_unix_socket_serves(modules: Any, opendkim: Callable[[str], None], tmp_path: Path) -> None:
+    opendkim(f"local:{tmp_path}/opendkim.sock")
+    answer = until_it_serves(lambda: modules["milter.probe"](f"unix:{tmp_path}/opendkim.sock"))
+    assert answer["version"] == 6
+    assert answer["actions"] & 0x01, "it must be able to add a header"
+
+
+@needs_opendkim
+@pytest.mark.parametrize("form", ["inet:{port}@127.0.0.1", "inet:127.0.0.1:{port}", "inet:{port}@localhost"])
+def test_opendkim_on_a_tcp_port_serves(modules: Any, opendkim: Callable[[str], None], form: str) -> None:
+    port = free_port()
+    opendkim(f"inet:{port}@127.0.0.1")
+    assert until_it_serves(lambda: modules["milter.probe"](form.format(port=port)))["version"] == 6
+
+
+@needs_opendkim
+def test_opendkim_that_hangs_does_not_serve_although_it_can_be_connected_to(modules: Any, tmp_path: Path) -> None:
+    config = tmp_path / "opendkim.conf"
+    config.write_text(f"Mode v\nSyslog no\nSocket local:{tmp_path}/opendkim.sock\n", encoding="utf-8")
+    with subprocess.Popen(["opendkim", "-f", "-x", str(config)]) as daemon:
+        until_it_serves(lambda: modules["milter.probe"](f"unix:{tmp_path}/opendkim.sock"))
+        daemon.send_signal(19)  # SIGSTOP
+        with pytest.raises(CommandExecutionError, match=r"no answer within 0\.5 s"):
+            modules["milter.probe"](f"unix:{tmp_path}/opendkim.sock", timeout=0.5)
+        daemon.kill()
+
+
+def test_a_socket_that_is_not_there_is_named(modules: Any, tmp_path: Path) -> None:
+    with pytest.raises(CommandExecutionError, match=rf"unix:{tmp_path}/none: No such file"):
+        modules["milter.probe"](f"unix:{tmp_path}/none")
+
+
+def test_a_socket_that_a_dead_daemon_left_is_refused(modules: Any, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "socket"))
+    with pytest.raises(CommandExecutionError, match="Connection refused"):
+        modules["milter.probe"](f"unix:{tmp_path}/socket")
+
+
+def test_a_port_that_nobody_listens_on_is_refused(modules: Any) -> None:
+    with pytest.raises(CommandExecutionError, match="Connection refused"):
+        modules["milter.probe"](f"inet:{free_port()}@127.0.0.1")
+
+
+def test_an_smtp_server_is_no_milter(modules: Any, listening: Listening) -> None:
+    address = listening(lambda connection: connection.sendall(b"220 mail.example ESMTP Postfix\r\n"))
+    with pytest.raises(CommandExecutionError, match="no milter"):
+        modules["milter.probe"](address)
+
+
+def test_another_packet_than_the_handshake_is_no_milter(modules: Any, listening: Listening) -> None:
+    address = listening(lambda connection: connection.sendall(b"\0\0\0\x0dr" + 12 * b"\0"))
+    with pytest.raises(CommandExecutionError, match="no milter"):
+        modules["milter.probe"](address)
+
+
+def test_a_connection_that_is_closed_is_no_answer(modules: Any, listening: Listening) -> None:
+    def leave(connection: socket.socket) -> None:
+        connection.recv(4096)
+
+    with pytest.raises(CommandExecutionError, match="closed without an answer"):
+        modules["milter.probe"](listening(leave))
+
+
+def test_an_answer_in_drops_counts_against_one_time_limit(modules: Any, listening: Listening) -> None:
+    def drip(connection: socket.socket) -> None:
+        try:
+            for byte in b"\0\0\0\x0dO" + 12 * b"\0":
+                connection.sendall(bytes([byte]))
+                time.sleep(0.2)
+        except OSError:
+            pass
+
+    start = time.monotonic()
+    with pytest.raises(CommandExecutionError, match=r"no answer within 0\.5 s"):
+        modules["milter.probe"](listening(drip), timeout=0.5)
+    assert time.monotonic() - start < 1
+
+
+def test_the_milter_is_taken_leave_of(modules: Any, listening: Listening) -> None:
+    heard = []
+
+    def milter(connection: socket.socket) -> None:
+        heard.append(connection.recv(17))
+        connection.sendall(b"\0\0\0\x0dO" + b"\0\0\0\6" + b"\0\0\1\x11" + b"\0\0\0\2")
+        heard.append(connection.recv(100))
+
+    address = listening(milter)
+    assert modules["milter.probe"](address) == {"version": 6, "actions": 0x111, "steps": 2}
+    time.sleep(0.1)
+    assert heard == [b"\0\0\0\x0dO\0\0\0\6\0\0\1\xff\0\x1f\xff\xff", b"\0\0\0\1Q"]
+
+
+@pytest.mark.parametrize("address", ["/run/opendkim.sock", "inet:127.0.0.1", "unix:relative", ""])
+def test_an_address_that_is_none_is_told_the_right_forms(modules: Any, address: str) -> None:
+    with pytest.raises(CommandExecutionError, match="not unix:/path"):
+        modules["milter.probe"](address)

@@ -1,0 +1,234 @@
+"""The state of the signing keys: it makes, protects and installs them, and never replaces one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+OWNER = "mode 0600, nobody:nogroup"
+
+Present = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def present(states: Any) -> Present:
+    """Return the state with the daemon's user and group given."""
+
+    def run(keys: list[dict[str, Any]] | None, **options: Any) -> dict[str, Any]:
+        return states("opendkim.keys_present", name="Keys", keys=keys, user="nobody", group="nogroup", **options)
+
+    return run
+
+
+@pytest.fixture
+def shared_key(modules: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the text of a key that pillar may give."""
+    path = tmp_path_factory.mktemp("shared") / "key"
+    modules["opendkim.generate_key"](str(path))
+    return path.read_text(encoding="utf-8")
+
+
+def keys_in(directory: Path, *domains: str, **more: Any) -> list[dict[str, Any]]:
+    return [{"domain": d, "selector": "s", "path": str(directory / f"{d}.s.private"), **more} for d in domains]
+
+
+def content(directory: Path) -> dict[str, Any]:
+    """Return everything below a directory: text, mode, owner, and when it was last changed."""
+    found = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {str(p): (p.read_bytes(), p.stat().st_mode, p.stat().st_uid, p.stat().st_ctime_ns) for p in found}
+
+
+def give_pillar(monkeypatch: pytest.MonkeyPatch, modules: Any, private_keys: dict[str, str]) -> None:
+    settings = {"valid": True, "opendkim": {"private_keys": private_keys}}
+    monkeypatch.setitem(modules, "smtpout.settings", lambda: settings)
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_missing_keys_are_made_and_a_dry_run_tells_the_same(present: Present, tmp_path: Path, test: bool) -> None:
+    keys = keys_in(tmp_path, "a.dom", "b.dom")
+    ret = present(keys, test=test)
+    assert ret["changes"] == {key["path"]: {"old": "absent", "new": f"key of 2048 bits, {OWNER}"} for key in keys}
+    assert ret["result"] is (None if test else True)
+    assert "opendkim.public_records" in ret["comment"]
+
+    assert len(os.listdir(tmp_path)) == (0 if test else 2)
+
+
+def test_a_second_run_changes_nothing(present: Present, tmp_path: Path) -> None:
+    keys = keys_in(tmp_path, "a.dom", "b.dom")
+    present(keys)
+    before = content(tmp_path)
+    ret = present(keys)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_missing_directories_are_made_so_that_the_daemon_can_read_but_not_write(
+    present: Present, modules: Any, tmp_path: Path, test: bool
+) -> None:
+    keys = keys_in(tmp_path / "opendkim" / "keys", "a.dom")
+    ret = present(keys, test=test)
+    assert list(ret["changes"]) == [str(tmp_path / "opendkim"), str(tmp_path / "opendkim/keys"), keys[0]["path"]]
+    if test:
+        assert os.listdir(tmp_path) == []
+    else:
+        stats = modules["file.stats"](str(tmp_path / "opendkim/keys"))
+        assert (stats["mode"], stats["user"], stats["group"]) == ("0750", "root", "nogroup")
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_key_that_others_can_read_is_taken_from_them_and_stays_the_same(
+    present: Present, modules: Any, tmp_path: Path, test: bool
+) -> None:
+    keys = keys_in(tmp_path, "a.dom")
+    path = Path(keys[0]["path"])
+    modules["opendkim.generate_key"](str(path))
+    path.chmod(0o644)
+    text = path.read_bytes()
+    ret = present(keys, test=test)
+    assert ret["changes"] == {str(path): {"old": "mode 0644, root:root", "new": OWNER}}
+    assert path.stat().st_mode & 0o777 == (0o644 if test else 0o600)
+    assert path.read_bytes() == text
+    if not test:
+        assert present(keys)["changes"] == {}
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_files_that_hold_no_key_are_all_named_and_nothing_is_made(present: Present, tmp_path: Path, test: bool) -> None:
+    keys = keys_in(tmp_path, "a.dom", "b.dom", "c.dom", "d.dom")
+    Path(keys[0]["path"]).write_text("no key", encoding="utf-8")
+    Path(keys[1]["path"]).symlink_to("/etc/shadow")
+    Path(keys[2]["path"]).mkdir()
+    before = content(tmp_path)
+    ret = present(keys, test=test)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert [line.split(": ")[0] for line in ret["comment"].splitlines()] == [key["path"] for key in keys[:3]]
+    assert content(tmp_path) == before
+    assert not Path(keys[3]["path"]).exists()
+
+
+def test_a_smaller_key_stays_and_is_named(present: Present, modules: Any, tmp_path: Path) -> None:
+    keys = keys_in(tmp_path, "a.dom")
+    modules["opendkim.generate_key"](keys[0]["path"], bits=1024, user="nobody", group="nogroup")
+    ret = present(keys)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert f"{keys[0]['path']} has 1024 bits and stays" in ret["comment"]
+
+
+def test_domains_may_share_a_file(present: Present, tmp_path: Path) -> None:
+    (first,) = keys_in(tmp_path, "a.dom")
+    ret = present([first, {**first, "domain": "b.dom"}])
+    assert ret["result"] is True
+    assert list(ret["changes"]) == [first["path"]]
+
+
+def test_a_user_that_is_not_there_fails_the_state_but_not_the_dry_run_before_its_package(
+    states: Any, tmp_path: Path
+) -> None:
+    arguments = {"name": "Keys", "keys": keys_in(tmp_path, "a.dom"), "user": "nosuchuser", "group": "nogroup"}
+    assert states("opendkim.keys_present", test=True, **arguments)["result"] is None
+    ret = states("opendkim.keys_present", **arguments)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "nosuchuser" in ret["comment"]
+    assert os.listdir(tmp_path) == []
+
+
+# --- a key that pillar gives ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_key_of_the_pillar_is_installed_and_stands_in_no_return_and_no_log(
+    present: Present,
+    modules: Any,
+    shared_key: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    test: bool,
+) -> None:
+    caplog.set_level(logging.NOTSET)
+    give_pillar(monkeypatch, modules, {"a.dom": shared_key})
+    keys = keys_in(tmp_path, "a.dom", from_pillar=True)
+    ret = present(keys, test=test)
+    assert ret["changes"] == {keys[0]["path"]: {"old": "absent", "new": f"key from pillar, {OWNER}"}}
+    secret = shared_key.splitlines()[5]
+    assert secret not in str(ret)
+    assert secret not in caplog.text
+    if not test:
+        assert Path(keys[0]["path"]).read_text(encoding="utf-8") == shared_key
+        assert present(keys)["changes"] == {}
+
+
+def test_another_key_than_the_pillars_is_not_overwritten(
+    present: Present, modules: Any, shared_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_pillar(monkeypatch, modules, {"a.dom": shared_key})
+    keys = keys_in(tmp_path, "a.dom", from_pillar=True)
+    modules["opendkim.generate_key"](keys[0]["path"])
+    before = content(tmp_path)
+    ret = present(keys)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "another key than smtpout:opendkim:domains:a.dom:private_key" in ret["comment"]
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("private_keys", "reason"),
+    [
+        ({}, "smtpout:opendkim:domains:a.dom:private_key: missing"),
+        ({"a.dom": "no key"}, "smtpout:opendkim:domains:a.dom:private_key: not a usable RSA private key"),
+    ],
+)
+def test_a_pillar_without_a_usable_key_is_named_by_its_path(
+    present: Present,
+    modules: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    private_keys: dict[str, str],
+    reason: str,
+) -> None:
+    give_pillar(monkeypatch, modules, private_keys)
+    ret = present(keys_in(tmp_path, "a.dom", from_pillar=True), test=True)
+    assert ret["result"] is False
+    assert reason in ret["comment"]
+
+
+def test_the_sites_own_keys_are_the_default(
+    present: Present, modules: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = keys_in(tmp_path, "a.dom")
+    settings = {"valid": True, "opendkim": {"signing_keys": keys, "private_keys": {}}}
+    monkeypatch.setitem(modules, "smtpout.settings", lambda: settings)
+    assert list(present(None, test=True)["changes"]) == [keys[0]["path"]]
+
+
+# --- many ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_key_that_fails_does_not_keep_the_others_from_being_made(modules: Any, tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in ("one", "two", "three")]
+    Path(paths[1]).touch()
+    with pytest.raises(CommandExecutionError, match=paths[1]):
+        modules["opendkim.generate_keys"](paths, bits=1024)
+    assert sorted(os.listdir(tmp_path)) == ["one", "three", "two"]
+
+
+def test_a_thousand_domains_are_looked_at_in_seconds(present: Present, modules: Any, tmp_path: Path) -> None:
+    keys = keys_in(tmp_path, *(f"d{number}.dom" for number in range(1000)))
+    modules["opendkim.generate_key"](keys[0]["path"], user="nobody", group="nogroup")
+    for key in keys[1:]:
+        os.link(keys[0]["path"], key["path"])
+    start = time.monotonic()
+    ret = present(keys)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert time.monotonic() - start < 10

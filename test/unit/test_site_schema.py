@@ -1,0 +1,37 @@
+"""The schema of the site pillar itself: what it says of each key holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from support import REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    """Return the schema of the site pillar."""
+    return yaml.safe_load((REPOSITORY / "smtpout/schema.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_schema_is_json_schema(schema: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_every_default_and_example_is_right(modules: Any, schema: dict[str, Any]) -> None:
+    def tried(node: Any, path: str) -> int:
+        if isinstance(node, list):
+            return sum(tried(part, path) for part in node)
+        if not isinstance(node, dict):
+            return 0
+        said = [*([node["default"]] if "default" in node else []), *node.get("examples", [])]
+        for value in said:
+            assert modules["pillar_schema.problems"](value, {**node, "$defs": schema["$defs"]}, path) == []
+        within = [key for key in ("properties", "patternProperties", "$defs") if key in node]
+        parts = [(part, f"{path}:{name}") for key in within for name, part in node[key].items()]
+        parts += [(node.get(key), path) for key in ("items", "additionalProperties", "propertyNames", "anyOf", "oneOf")]
+        return len(said) + sum(tried(*part) for part in parts)
+
+    assert tried(schema, "smtpout") > 50

@@ -1,0 +1,127 @@
+"""The site's settings: what the pillar says, what follows from it, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import salt.loader
+from support import load, minion_opts
+
+Settings = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def site() -> dict[str, Any]:
+    """Return the example's site, to be changed at will."""
+    return load("example")["smtpout"]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Return a function that makes the settings of a site on Debian 12."""
+    opts = minion_opts(Path(tmp_path_factory.mktemp("minion")))
+    opts["grains"] = {"os": "Debian", "osmajorrelease": 12, "fqdn": "relay.example.com"}
+    functions = salt.loader.minion_mods(opts)
+
+    def made(site: Any) -> dict[str, Any]:
+        functions.opts["pillar"] = functions.pack["__pillar__"] = {"smtpout": site}
+        return functions["smtpout.settings"]()
+
+    return made
+
+
+def test_the_example_is_right(settings: Settings, site: dict[str, Any]) -> None:
+    assert settings(site)["errors"] == []
+
+
+def test_every_domain_is_relayed_routed_and_signed(settings: Settings, site: dict[str, Any]) -> None:
+    site["domains"].append("domain03.dom")
+    made = settings(site)
+    assert list(made["postfix"]["maps"]["transport_maps"]["entries"]) == site["domains"]
+    assert [key["domain"] for key in made["opendkim"]["signing_keys"]] == site["domains"]
+
+
+def test_a_domain_may_have_a_nexthop_and_a_selector_of_its_own(settings: Settings, site: dict[str, Any]) -> None:
+    site["delivery"]["domains"] = {"domain02.dom": "smtp:other.example:2525"}
+    site["opendkim"]["domains"] = {"domain02.dom": {"selector": "s2026"}}
+    made = settings(site)
+    assert made["postfix"]["maps"]["transport_maps"]["entries"]["domain02.dom"] == "smtp:other.example:2525"
+    assert made["opendkim"]["signing_keys"][1]["selector"] == "s2026"
+    assert made["opendkim"]["signing_keys"][1]["path"].endswith("/domain02.dom.s2026.private")
+
+
+def test_mail_is_scanned_before_it_is_signed(settings: Settings, site: dict[str, Any]) -> None:
+    assert [milter["name"] for milter in settings(site)["milters"]] == ["clamav", "opendkim"]
+
+
+def test_a_milter_that_is_off_is_in_no_chain_and_its_packages_are_not_installed(
+    settings: Settings, site: dict[str, Any]
+) -> None:
+    site["clamav"] = {"enabled": False}
+    made = settings(site)
+    assert [milter["name"] for milter in made["milters"]] == ["opendkim"]
+    assert "clamav-daemon" not in made["packages"]
+    assert "clamav" not in made["postfix"]["groups"]
+
+
+@pytest.mark.parametrize(
+    ("written", "connected"),
+    [
+        ("inet:7357@127.0.0.1", "inet:127.0.0.1:7357"),
+        ("inet:8891@localhost", "inet:127.0.0.1:8891"),
+        ("unix:/run/clamav/x.ctl", "unix:/run/clamav/x.ctl"),
+    ],
+)
+def test_postfix_connects_where_the_milter_listens(
+    settings: Settings, site: dict[str, Any], written: str, connected: str
+) -> None:
+    site["clamav"] = {"socket": written}
+    assert settings(site)["milters"][0]["socket"] == connected
+
+
+def test_a_service_of_the_site_is_merged_with_the_stock_one(settings: Settings, site: dict[str, Any]) -> None:
+    site["postfix"] = {"master": {"smtp/inet": {"maxproc": 50}, "465/inet": None}}
+    services = settings(site)["postfix"]["services"]
+    assert services["smtp/inet"] == {"private": "n", "command": "smtpd", "maxproc": 50}
+    assert "465/inet" not in services
+
+
+def test_without_a_hostname_the_minions_own_is_used(settings: Settings, site: dict[str, Any]) -> None:
+    del site["hostname"]
+    assert settings(site)["hostname"] == "relay.example.com"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: s.pop("domains"), "smtpout:domains"),
+        (lambda s: s.update(domain=["a.example"]), "did you mean domains"),
+        (lambda s: s.update(networks=["0.0.0.0/0"]), "smtpout:networks:0"),
+        (lambda s: s["delivery"].update(domains={"other.dom": "smtp:x"}), "smtpout:delivery:domains:other.dom"),
+        (lambda s: s.update(opendkim={"domains": {"other.dom": {}}}), "smtpout:opendkim:domains:other.dom"),
+        (lambda s: s["directory"].update(login="(cn=%u)"), "smtpout:directory:login_attribute"),
+        (lambda s: s["verify"].pop("password"), "smtpout:verify"),
+        (lambda s: s.update(opendkim={"bits": 512}), "smtpout:opendkim:bits"),
+        (lambda s: s["directory"].update(bind_password="a\nb"), "smtpout:directory:bind_password"),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_pillar_path(
+    settings: Settings, site: dict[str, Any], change: Callable[[dict[str, Any]], Any], said: str
+) -> None:
+    change(site)
+    made = settings(site)
+    assert made["valid"] is False
+    assert any(said in error for error in made["errors"])
+
+
+def test_a_secret_is_never_shown_in_an_error(settings: Settings, site: dict[str, Any]) -> None:
+    site["directory"]["bind_password"] = "hidden\nsecret"
+    assert "hidden" not in " ".join(settings(site)["errors"])
+
+
+@pytest.mark.parametrize("nothing", [{}, None, [], "text", 7])
+def test_a_pillar_that_is_none_at_all_is_refused_in_words(settings: Settings, nothing: Any) -> None:
+    assert settings(nothing)["errors"]
