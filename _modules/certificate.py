@@ -28,8 +28,8 @@ LONGEST_COMMON_NAME = 64  # RFC 5280, ub-common-name; the full names are among t
 def create_self_signed(path: str, common_name: str, names: Sequence[str] = (), days: int = 825) -> dict[str, Any]:
     """Make a private key and its self-signed certificate, in one file for ``smtpd_tls_chain_files``; return its info.
 
-    The file has the key first, then the certificate (postconf(5)), and mode 0600, root's. It appears whole, by rename, in a folder that is
-    made where it is missing.
+    The file has the key first, then the certificate (postconf(5)), and mode 0600, root's. It appears whole, by rename,
+    in a folder that is made where it is missing.
 
     CLI Example:
 

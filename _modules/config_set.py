@@ -1,16 +1,21 @@
-"""Render a daemon's files as one set, and have the daemon's own parser check it aside.
+"""Render a daemon's files as one set, compare it with the disk, have the daemon's own parser check it aside.
 
 ``config_set.managed`` is the state that applies such a set; ``config_swap`` puts it in place.
 """
 
 from __future__ import annotations
 
+import difflib
+import grp
 import os
+import pwd
 import re
 import shutil
+import stat
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,7 @@ FILTERS = ("config_text.native", "config_text.overridden", "config_text.master_c
 FILE = {"user": "root", "group": "root", "secret": False, "activate": "reload", "context": {}}
 # Of a map: what postmap.build takes besides the entries.
 MAP_OPTIONS = ("mode", "user", "group", "program", "config_directory")
+HIDDEN = "content changed (secret, not shown)"
 
 
 def render(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -89,6 +95,18 @@ def tables(maps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return filled
 
 
+def compare(files: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Tell in which files the disk differs from what was rendered, and how.
+
+    CLI Example: none, since only ``config_set.managed`` has rendered files at hand.
+
+    :param files: as ``render`` returns them.
+    :return: by path, for differing files only: ``diff`` (a unified diff, or a note for a secret file), ``mode`` and
+        ``owner`` ("old -> new").
+    """
+    return {file["name"]: change for file in files if (change := _difference(file))}
+
+
 def complaints(
     daemon: str,
     files: list[dict[str, Any]],
@@ -144,7 +162,7 @@ def map_differs(table: dict[str, Any]) -> bool:
     how = {key: table["options"][key] for key in ("program", "config_directory") if key in table["options"]}
     text, looked_up = table["paths"][0], table["paths"][-1]
     preview = __salt__["postmap.preview"](table["name"], table["type"], table["entries"], **how)
-    if __salt__["config_swap.compare"]([{**FILE, **table["options"], "name": text, "text": preview["text"]}]):
+    if compare([{**FILE, **table["options"], "name": text, "text": preview["text"]}]):
         return True
     try:
         one, other = os.stat(text), os.stat(looked_up)
@@ -168,6 +186,39 @@ def _refuse_exposure(file: dict[str, Any]) -> None:
         raise CommandExecutionError(f"{file['name']}: mode {file['mode']}: write it in quotes, as '0644'.")
     if file.get("secret") and int(file["mode"], 8) & 0o007:
         raise CommandExecutionError(f"{file['name']}: mode {file['mode']}: other users could read its secrets.")
+
+
+def _difference(file: dict[str, Any]) -> dict[str, str]:
+    path, text = file["name"], file["text"]
+    there = os.path.lexists(path)
+    change = {}
+    # A symbolic link is replaced, never followed: whoever may move it would choose what root writes to.
+    try:
+        old = Path(path).read_bytes().decode(errors="replace") if os.path.exists(path) else ""
+    except OSError as error:
+        raise CommandExecutionError(f"{path}: {error.strerror}") from error
+    if not there or os.path.islink(path) or old != text:
+        lines = difflib.unified_diff(old.splitlines(keepends=True), text.splitlines(keepends=True), path, path)
+        change["diff"] = HIDDEN if file["secret"] else "".join(lines)
+    if there and not os.path.islink(path):
+        status = os.stat(path)
+        mode, owner = f"{stat.S_IMODE(status.st_mode):04o}", _owner(status)
+        wanted = f"{file['user']}:{file['group']}"
+        if int(mode, 8) != int(file["mode"], 8):
+            change["mode"] = f"{mode} -> {file['mode']}"
+        if owner != wanted:
+            change["owner"] = f"{owner} -> {wanted}"
+    return change
+
+
+def _owner(status: os.stat_result) -> str:
+    """Name the owner and the group as a file lists them; one that has no name keeps its number."""
+    names = [str(status.st_uid), str(status.st_gid)]
+    with suppress(KeyError):
+        names[0] = pwd.getpwuid(status.st_uid).pw_name
+    with suppress(KeyError):
+        names[1] = grp.getgrgid(status.st_gid).gr_name
+    return ":".join(names)
 
 
 def _environment(settings: dict[str, Any], sources: dict[str, str]) -> jinja2.Environment:

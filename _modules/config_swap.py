@@ -1,4 +1,4 @@
-"""Compare, swap and put back files as one set, and remember what a daemon was last activated with.
+"""Swap and put back files as one set, and remember what a daemon was last activated with.
 
 What ``config_set.managed`` acts through. Below ``/var/lib/smtpout`` (the minion option ``smtpout_state_dir`` names
 another place), readable by root alone:
@@ -14,7 +14,6 @@ record is written only after the daemon has proved that it serves.
 
 from __future__ import annotations
 
-import difflib
 import fcntl
 import glob
 import grp
@@ -35,7 +34,6 @@ from salt.exceptions import CommandExecutionError
 ORIGINAL = ".ORG"
 ASIDE = ".smtpout-"
 KEPT = "kept.json"
-HIDDEN = "content changed (secret, not shown)"
 
 
 def state_dir() -> str:
@@ -65,53 +63,6 @@ def _os_errors_told() -> Iterator[None]:
     except OSError as error:
         path = error.filename2 or error.filename or "a file"
         raise CommandExecutionError(f"{path}: {error.strerror}") from error
-
-
-def compare(files: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
-    """Tell in which files the disk differs from what was rendered, and how.
-
-    CLI Example: none, since only ``config_set.managed`` has rendered files at hand.
-
-    :param files: as ``config_set.render`` returns them. A ``text`` of None: the file is to be as it was before smtpout.
-    :return: by path, for differing files only: ``diff`` (a unified diff, or a note for a secret file), ``mode`` and
-        ``owner`` ("old -> new").
-    """
-    with _os_errors_told():
-        return {file["name"]: change for file in files if (change := _difference(file))}
-
-
-def _difference(file: dict[str, Any]) -> dict[str, str]:
-    path, text = file["name"], file["text"]
-    there = os.path.lexists(path)
-    if text is None:
-        if os.path.lexists(path + ORIGINAL):
-            return {"diff": "put back as it was before smtpout"}
-        return {"diff": "removed"} if there else {}
-    change = {}
-    # A symbolic link is replaced, never followed: whoever may move it would choose what root writes to.
-    old = Path(path).read_bytes().decode(errors="replace") if os.path.exists(path) else ""
-    if not there or os.path.islink(path) or old != text:
-        lines = difflib.unified_diff(old.splitlines(keepends=True), text.splitlines(keepends=True), path, path)
-        change["diff"] = HIDDEN if file["secret"] else "".join(lines)
-    if there and not os.path.islink(path):
-        status = os.stat(path)
-        mode, owner = f"{stat.S_IMODE(status.st_mode):04o}", _owner(status)
-        wanted = f"{file['user']}:{file['group']}"
-        if int(mode, 8) != int(file["mode"], 8):
-            change["mode"] = f"{mode} -> {file['mode']}"
-        if owner != wanted:
-            change["owner"] = f"{owner} -> {wanted}"
-    return change
-
-
-def _owner(status: os.stat_result) -> str:
-    """Name the owner and the group as a file lists them; one that has no name keeps its number."""
-    names = [str(status.st_uid), str(status.st_gid)]
-    with suppress(KeyError):
-        names[0] = pwd.getpwuid(status.st_uid).pw_name
-    with suppress(KeyError):
-        names[1] = grp.getgrgid(status.st_gid).gr_name
-    return ":".join(names)
 
 
 def lock(daemon: str, test: bool = False) -> int | None:
@@ -170,45 +121,50 @@ def back_up(daemon: str, paths: list[str]) -> None:
                 _copy(f"{folder}{path}", path + ORIGINAL)
 
 
-def swap(files: list[dict[str, Any]]) -> None:
-    """Write files aside and rename them into place, all in a row.
+def swap(files: list[dict[str, Any]], orphans: list[str]) -> None:
+    """Write files aside and rename them into place, all in a row, then put orphans back.
 
     A crash leaves each of them whole, the old one or the new one. ``back_up`` comes first; ``restore`` is for the
     caller when this raises.
 
     CLI Example: none, since only ``config_set.managed`` has rendered files at hand.
 
-    :param files: as ``config_set.render`` returns them. A ``text`` of None puts back what was there before smtpout.
+    :param files: as ``config_set.render`` returns them.
+    :param orphans: paths, as ``orphans`` returns them.
     :raises CommandExecutionError: one can't be written: a full disk, an immutable file, an owner who doesn't exist.
     """
-    written = [file for file in files if file["text"] is not None]
     with _os_errors_told():
-        aside = {file["name"]: _aside(file["name"], file["text"].encode(), *_permissions(file)) for file in written}
+        aside = {file["name"]: _aside(file["name"], file["text"].encode(), *_permissions(file)) for file in files}
         for path, temporary in aside.items():
             os.rename(temporary, path)
-        for file in files:
-            if file["text"] is None:
-                put_back(file["name"])
-        for directory in {os.path.dirname(file["name"]) for file in files}:
+        for path in orphans:
+            _put_back(path)
+        for directory in {os.path.dirname(path) for path in [*aside, *orphans]}:
             _sync(directory)
 
 
-def put_back(path: str) -> None:
-    """Put a file back as it was before smtpout; delete it if it wasn't there.
+def undo(daemon: str, paths: list[str]) -> None:
+    """Put files back as they were before smtpout, and forget the set.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-call --local config_swap.put_back /etc/postfix/main.cf
+        salt-call --local config_swap.undo postfix '[/etc/postfix/main.cf]'
 
-    :param path: a file that smtpout has written. Its ``<name>.ORG`` goes back to its place.
+    :param daemon: the set's name.
+    :param paths: files that smtpout has written, as ``written`` returns them.
     """
+    record = recall(daemon)
     with _os_errors_told():
-        if os.path.lexists(path + ORIGINAL):
-            os.rename(path + ORIGINAL, path)
-        else:
-            Path(path).unlink(missing_ok=True)
+        if record:
+            # Once the original is back in its place, nothing may take it for smtpout's own file and delete it.
+            record["paths"] = [path for path in record["paths"] if not os.path.lexists(path + ORIGINAL)]
+            remember(daemon, record)
+        for path in paths:
+            _put_back(path)
+    settle(daemon)
+    remember(daemon, None)
 
 
 def restore(daemon: str) -> None:
@@ -251,7 +207,7 @@ def settle(daemon: str) -> None:
     """
     folder = _backup(daemon)
     with _os_errors_told():
-        for path in [*_kept(folder), _record(daemon)]:
+        for path in [*_kept(folder), str(_record(daemon))]:
             for leftover in Path(path).parent.glob(f".{glob.escape(os.path.basename(path))}{ASIDE}*"):
                 leftover.unlink()
         (folder / KEPT).unlink(missing_ok=True)  # from here on it is no backup, whatever is left of it
@@ -326,6 +282,23 @@ def written(daemon: str, paths: list[str]) -> list[str]:
     return [path for path in dict.fromkeys([*ours, *paths]) if path in ours or os.path.lexists(path + ORIGINAL)]
 
 
+def undone(paths: list[str]) -> dict[str, dict[str, str]]:
+    """Tell what putting these files back as they were before smtpout would change.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local config_swap.undone '[/etc/postfix/main.cf]'
+
+    :param paths: files that smtpout has written.
+    :return: ``diff``, a note, by path, for those that are there.
+    """
+    changes = {path: {"diff": "removed"} for path in paths if os.path.lexists(path)}
+    back = {path: {"diff": "put back as it was before smtpout"} for path in paths if os.path.lexists(path + ORIGINAL)}
+    return changes | back
+
+
 def digests(paths: list[str]) -> dict[str, str | None]:
     """Return the SHA-256 of each file, None for one that isn't there.
 
@@ -345,6 +318,13 @@ def digests(paths: list[str]) -> dict[str, str | None]:
 def _kept(folder: Path) -> dict[str, bool]:
     """Return the list of a backup: by path whether something was there. It is empty without a whole backup."""
     return json.loads((folder / KEPT).read_bytes()) if (folder / KEPT).exists() else {}
+
+
+def _put_back(path: str) -> None:
+    if os.path.lexists(path + ORIGINAL):
+        os.rename(path + ORIGINAL, path)
+    else:
+        Path(path).unlink(missing_ok=True)
 
 
 def _missing_parents(path: str | Path) -> list[Path]:

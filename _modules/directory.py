@@ -94,9 +94,9 @@ def recipient(address: str) -> list[str] | None:
     """
     Return what Postfix's recipient map finds for an address, or None where it finds nothing and refuses it.
 
-    Does what ``postmap -q ADDRESS ldap:FILE`` does: the address in small letters and of a domain of the site, the tokens
-    of ``query_filter`` filled in with RFC 4515 escapes, the values of ``result_attribute`` of all entries; an entry
-    without it is not found (ldap_table(5)).
+    Does what ``postmap -q ADDRESS ldap:FILE`` does: the address in small letters and of a domain of the site, tokens of
+    ``query_filter`` filled in with RFC 4515 escapes, the values of ``result_attribute`` of all entries; an entry that
+    lacks it is not found (ldap_table(5)).
 
     CLI Example:
 
@@ -154,7 +154,8 @@ def login(user: str) -> str | None:
 
 
 def _site() -> dict[str, Any]:
-    """Return the site's directory settings."""
+    """Return the site's directory settings, which nothing can be done with without ldap3."""
+    _ldap3()
     return __salt__["smtpout.settings"]()["directory"]
 
 
@@ -171,28 +172,21 @@ def _ldap3() -> Any:
 
 
 def _server_fault(server: str, site: dict[str, Any]) -> str | None:
-    """Return what is wrong on one server."""
+    """Return the first setting that is wrong on one server; the next ones need it."""
     try:
-        _check_server(server, site)
-    except CommandNotFoundError:
-        raise
+        with _bound(server, site) as connection:
+            _check_base(connection, site)
+            recipients = _check_filter(connection, site, "recipients", site["recipient_filter"])
+            attribute = site["result_attribute"]
+            if recipients and not _search(connection, site, f"(&{recipients}({attribute}=*))", "recipients", most=1):
+                raise CommandExecutionError(
+                    f"smtpout:directory:result_attribute: none of the recipients has {attribute}, or {site['bind_dn']}"
+                    " may not read it; Postfix would refuse them all"
+                )
+            _check_filter(connection, site, "login", site["login_filter"])
     except CommandExecutionError as err:
         return f"{server}: {err}"
     return None
-
-
-def _check_server(server: str, site: dict[str, Any]) -> None:
-    """Try every setting on one server; raise the first that is wrong, since the next ones need it."""
-    with _bound(server, site) as connection:
-        _check_base(connection, site)
-        recipients = _check_filter(connection, site, "recipients", site["recipient_filter"])
-        attribute = site["result_attribute"]
-        if recipients and not _search(connection, site, f"(&{recipients}({attribute}=*))", "recipients", most=1):
-            raise CommandExecutionError(
-                f"smtpout:directory:result_attribute: none of the recipients has {attribute}, or {site['bind_dn']} may"
-                " not read it; Postfix would refuse them all"
-            )
-        _check_filter(connection, site, "login", site["login_filter"])
 
 
 def _check_filter(connection: Any, site: dict[str, Any], path: str, pattern: str) -> str | None:
@@ -241,7 +235,7 @@ def _search(
         connection.search(
             site["base"],
             whole,
-            scopes[site.get("scope") or "sub"],
+            scopes[site["scope"]],
             attributes=attributes or [ldap3.NO_ATTRIBUTES],
             size_limit=most,
         )
@@ -265,8 +259,6 @@ def _serving(site: dict[str, Any]) -> Iterator[Any]:
         with contextlib.ExitStack() as stack:
             try:
                 connection = stack.enter_context(_bound(server, site))
-            except CommandNotFoundError:
-                raise
             except CommandExecutionError as err:
                 faults.append(f"{server}: {err}")
                 continue
@@ -280,7 +272,7 @@ def _bound(server: str, site: dict[str, Any]) -> Iterator[Any]:
     """Yield a connection that is bound as the site's account."""
     ldap3 = _ldap3()
     host, port, encrypted = _address(server)
-    timeout = site.get("timeout") or 10
+    timeout = site["timeout"]
     _check_reachable(host, port, timeout)
     connection = ldap3.Connection(
         ldap3.Server(
@@ -316,12 +308,9 @@ def _check_reachable(host: str, port: int, timeout: float) -> None:
         socket.create_connection((host, port), timeout).close()
     except socket.gaierror as err:
         raise CommandExecutionError(f"the name {host} has no address: {err.strerror}") from None
-    except TimeoutError:
-        raise CommandExecutionError(
-            f"port {port} can't be reached: no answer within {timeout} s (is a firewall between?)"
-        ) from None
     except OSError as err:
-        raise CommandExecutionError(f"port {port} can't be reached: {err.strerror}") from None
+        reason = err.strerror or f"no answer within {timeout} s (is a firewall between?)"
+        raise CommandExecutionError(f"port {port} can't be reached: {reason}") from None
 
 
 def _tls(ldap3: Any, site: dict[str, Any], timeout: float) -> Any:
@@ -387,8 +376,7 @@ def _parenthesised(ldap_filter: str) -> str:
 
 def _postfix_filter(pattern: str, address: str) -> str | None:
     """Return ``query_filter`` for an address; None where ldap_table(5) makes no query."""
-    at = "@" in address
-    local, domain = address.rsplit("@", 1) if at else (address, "")
+    local, domain = address.rsplit("@", 1) if "@" in address else (address, "")
     tokens = {"s": address, "u": local, "d": domain} | _labels(domain)
     used = {token.lower() for token in re.findall(r"%([^%])", pattern.replace("%%", ""))}
     if any(not tokens.get(token) for token in used):
@@ -412,5 +400,4 @@ def _labels(domain: str) -> dict[str, str]:
 
 def _escaped(value: str) -> str:
     """Return a value as RFC 4515 wants it in a filter."""
-    _ldap3()
     return importlib.import_module("ldap3.utils.conv").escape_filter_chars(value)

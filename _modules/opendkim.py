@@ -213,15 +213,13 @@ def public_records() -> str:
 
     .. code-block:: bash
 
-        salt-call --local opendkim.public_records --out=newline_values_only
+        salt-call --local opendkim.public_records | sed -n 's/^    //p'     # without Salt's indentation
 
     Raises CommandExecutionError where a key isn't there yet, or the pillar isn't right.
     """
     signing = _signing()
-    return "\n".join(
-        public_record(key["path"], key["domain"], key["selector"], signing["restrict"])
-        for key in signing["signing_keys"]
-    )
+    keys = [(key["path"], key["domain"], key["selector"]) for key in signing["signing_keys"]]
+    return "\n".join(public_record(*key, signing["restrict"]) for key in keys)
 
 
 def key_matches_record(

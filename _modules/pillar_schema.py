@@ -243,12 +243,9 @@ def _reason(node: Node) -> str:
 
 
 def _constant_problems(value: Any, node: Node, place: _Place) -> Iterator[_Problem]:
-    allowed = [node["const"]] if "const" in node else node.get("enum")
-    # as JSON has it, 1 is 1.0, but true is not 1
-    if allowed is not None and not any(
-        value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed
-    ):
-        yield place.problem(value, f"is not {node['right']}{_reason(node)}", _nearest(value, allowed))
+    for keyword, allowed in (("const", [node.get("const")]), ("enum", node.get("enum", []))):
+        if keyword in node and not any(_same(value, constant) for constant in allowed):
+            yield place.problem(value, f"is not {node['right']}{_reason(node)}", _nearest(value, allowed))
 
 
 def _range_problems(value: float, node: Node, place: _Place) -> Iterator[_Problem]:
@@ -272,28 +269,26 @@ def _text_problems(value: str, node: Node, place: _Place) -> Iterator[_Problem]:
         right = f"is not {node['x-right']}" if "x-right" in node else f"does not match {node['pattern']}"
         yield place.problem(value, right + _reason(node))
     if len(value) < node.get("minLength", 0):
-        yield place.problem(
-            value, f"is shorter than {node['minLength']} characters{_reason(node)}" if value else "is empty"
-        )
+        short = f"is shorter than {node['minLength']} characters{_reason(node)}"
+        yield place.problem(value, short if value else "is empty")
     if len(value) > node.get("maxLength", len(value)):
         yield place.problem(value, f"is longer than {node['maxLength']} characters{_reason(node)}")
 
 
 def _array_problems(value: list[Any], node: Node, place: _Place) -> Iterator[_Problem]:
-    items, within = node.get("items", {}), (*place.within, id(value))
+    items = node.get("items", {})
     if len(value) < node.get("minItems", 0):
         yield _Problem(place.path, None, f"{len(value) or 'no'} entries, at least {node['minItems']} must be there")
     first: dict[Any, str] = {}
     for index, item in enumerate(value):
-        where = _Place(f"{place.path}:{index}", place.secret, within)
+        secret = place.secret or items.get("x-secret", False)
+        where = _Place(f"{place.path}:{index}", secret, (*place.within, id(value)))
         wrong = list(_checked(item, items, where))
         yield from wrong
         if not wrong and node.get("uniqueItems"):
             earlier = first.setdefault(_frozen(item), where.path)
             if earlier != where.path:
-                yield where._replace(secret=place.secret or items.get("x-secret", False)).problem(
-                    item, f"repeats {earlier}"
-                )
+                yield where.problem(item, f"repeats {earlier}")
 
 
 def _object_problems(value: Mapping[Any, Any], node: Node, place: _Place) -> Iterator[_Problem]:
@@ -348,8 +343,13 @@ def _nearest_branch(
         yield place._replace(secret=secret).problem(value, f"is not {node['right']}", hints[0] if hints else "")
 
 
+def _same(one: object, other: object) -> bool:
+    """Compare scalars as JSON does: 1 is 1.0, but true is not 1."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
 def _frozen(value: Any) -> Any:
-    """Return something hashable, equal for what JSON has for equal."""
+    """Return something hashable, equal for values that are the same all through."""
     if isinstance(value, Mapping):
         return "object", frozenset((key, _frozen(item)) for key, item in value.items())
     if isinstance(value, (list, tuple)):

@@ -19,10 +19,15 @@ SEPARATOR = {"postmap": "\t", "postalias": ": "}
 SPACE = " \t\n\v\f\r"  # isspace() of the C locale; a bare str.strip() would take Unicode's spaces as well
 
 # How Postfix splits a line into key and value: postmap.c (with quotes since 3.2), dict_regexp.c, postalias.c.
-WORD = r'(?P<key>(?:\\.|"(?:\\.|[^"\\])*"|[^\s"\\])+)(?:\s+(?P<value>.*))?'
-PATTERN = r"(?P<key>!?(?P<mark>[^\s\w\\#!])(?:\\.|(?!(?P=mark)).)*(?P=mark)[a-zA-Z]*)(?:\s+(?P<value>.*))?"
-ALIAS = r'(?P<key>(?:\\.|"(?:\\.|[^"\\])*"|[^":\\])+):\s*(?P<value>.*)'
-ALIAS_KEY = r'[^\s:;,@%()<>\[\]"\\#][^\s:;,@%()<>\[\]"\\]*'
+FLAGS = re.ASCII | re.DOTALL
+WORD = re.compile(r'(?P<key>(?:\\.|"(?:\\.|[^"\\])*"|[^\s"\\])+)(?:\s+(?P<value>.*))?', FLAGS)
+PATTERN = re.compile(
+    r"(?P<key>!?(?P<mark>[^\s\w\\#!])(?:\\.|(?!(?P=mark)).)*(?P=mark)[a-zA-Z]*)(?:\s+(?P<value>.*))?", FLAGS
+)
+ALIAS = re.compile(r'(?P<key>(?:\\.|"(?:\\.|[^"\\])*"|[^":\\])+):\s*(?P<value>.*)', FLAGS)
+ALIAS_KEY = re.compile(r'[^\s:;,@%()<>\[\]"\\#][^\s:;,@%()<>\[\]"\\]*', FLAGS)
+UNHELD = re.compile("[\n\0]")
+NO_UTF8 = re.compile("[\ud800-\udfff]")
 
 PATTERNS = ("pcre", "regexp")
 RULES = ("cidr", *PATTERNS)  # tried one after the other, so that nothing is a duplicate
@@ -133,14 +138,14 @@ def _entry_complaints(pair: Any, type: str, program: str) -> Iterator[str]:
     key, value = map(str, pair)
     if not key or not value:
         yield f"key {key!r}: the {'value' if key else 'key'} is missing"
-    elif set(key + value) & set("\n\0") or "\t" in key:
+    elif UNHELD.search(key + value) or "\t" in key:
         yield f"key {key!r}: a newline, a NUL or, in the key, a tab can't be held"
     elif value != value.strip(SPACE):
         yield f"key {key!r}: whitespace around the value would get lost"
-    elif any("\ud800" <= character <= "\udfff" for character in key + value):
+    elif NO_UTF8.search(key + value):
         yield f"key {key!r}: not UTF-8"
     elif program == "postalias":
-        if not re.fullmatch(ALIAS_KEY, key, re.ASCII):
+        if not ALIAS_KEY.fullmatch(key):
             yield f"key {key!r}: an alias is a bare local name, without domain, quotes or whitespace"
     else:
         match = None if key[0] == "#" else _split(f"{key}\t{value}", type, program)
@@ -153,7 +158,7 @@ def _entry_complaints(pair: Any, type: str, program: str) -> Iterator[str]:
 
 def _split(line: str, type: str, program: str) -> re.Match[str] | None:
     form = ALIAS if program == "postalias" else PATTERN if type in PATTERNS else WORD
-    return re.fullmatch(form, line, re.ASCII | re.DOTALL)
+    return form.fullmatch(line)
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:

@@ -172,8 +172,8 @@ def _settings(site: Any) -> dict[str, Any]:
         problems.append(f"this platform, {platform()}, is none that smtpout was tried on ({known}); it is refused")
     if problems:
         return {"valid": False, "errors": problems}
-    merged = _merged(__salt__["pillar_schema.defaults"](schema), site)
-    problems = list(_contradictions(merged))
+    merged = _folded(_merged(__salt__["pillar_schema.defaults"](schema), site))
+    problems = _contradictions(merged)
     if problems:
         return {"valid": False, "errors": problems}
     return {"valid": True, "errors": [], **_derived(merged, facts[platform()])}
@@ -210,16 +210,22 @@ def _merged(base: Any, over: Any) -> Any:
     }
 
 
+def _folded(site: dict[str, Any]) -> dict[str, Any]:
+    """Return the site with its domains in lower case, as DNS, Postfix's maps and DKIM compare them (RFC 4343)."""
+    site["domains"] = list(dict.fromkeys(domain.lower() for domain in site["domains"]))
+    for room in ("delivery", "opendkim"):
+        site[room]["domains"] = {domain.lower(): own for domain, own in site[room]["domains"].items()}
+    return site
+
+
 def _contradictions(site: dict[str, Any]) -> list[str]:
     """Return what is wrong with a site although each of its values is right by itself."""
-    found = []
-    domains = {domain.lower() for domain in site["domains"]}
-    for room in ("delivery", "opendkim"):
-        found += [
-            f"smtpout:{room}:domains:{domain}: not one of smtpout:domains; add it there or remove it here"
-            for domain in site[room]["domains"]
-            if domain.lower() not in domains
-        ]
+    found = [
+        f"smtpout:{room}:domains:{domain}: not one of smtpout:domains; add it there or remove it here"
+        for room in ("delivery", "opendkim")
+        for domain in site[room]["domains"]
+        if domain not in site["domains"]
+    ]
     found += [
         f"smtpout:networks:{index}: {network} holds every address: anyone could relay; name the site's own networks"
         for index, network in enumerate(site["networks"])
@@ -321,6 +327,11 @@ def _postfix_socket(socket: str) -> str:
     return socket
 
 
+def _nexthop(written: str) -> str:
+    """Return a nexthop with its transport: what stands before the first colon is one, unless in brackets (transport(5))."""
+    return f"smtp:{written}" if written.startswith("[") or ":" not in written else written
+
+
 def _relaying(site: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
     """Return what Postfix alone needs: paths, services and maps."""
     postfix = made["postfix"]
@@ -330,7 +341,7 @@ def _relaying(site: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
         services = {name: service for name, service in services.items() if name not in ("submission/inet", "465/inet")}
     services = _merged(services, site["postfix"]["master"])
     delivery = site["delivery"]
-    routes = {domain: delivery["domains"].get(domain, delivery["nexthop"]) for domain in site["domains"]}
+    routes = {domain: _nexthop(delivery["domains"].get(domain, delivery["nexthop"])) for domain in site["domains"]}
     maps = [{"name": "transport_maps", "type": indexed, "entries": routes, "secret": False}]
     for name, table in site["postfix"]["maps"].items():
         maps.append({"name": name, "type": indexed, "secret": False, **table})

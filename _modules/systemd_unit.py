@@ -125,7 +125,7 @@ def journal(services: list[str], unit: str | None = None, since: float = 0, line
     """
     units = [f"--unit={name}" for name in [*services, *([unit] if unit else [])]]
     result = __salt__["cmd.run_all"](
-        ["journalctl", "--quiet", "--no-pager", *units, f"--since=@{since:.0f}", f"--lines={lines}", "--output=cat"],
+        ["journalctl", "--quiet", "--no-pager", *units, f"--since=@{int(since)}", f"--lines={lines}", "--output=cat"],
         python_shell=False,
         ignore_retcode=True,
     )

@@ -41,7 +41,8 @@ class _Daemon(NamedTuple):
 class _Plan(NamedTuple):
     """What a run has to do; nothing if there are no changes."""
 
-    files: list[dict[str, Any]]  # to be written, or put back as they were before smtpout
+    files: list[dict[str, Any]]  # to be written
+    orphans: list[str]  # files to be put back as they were before smtpout
     maps: list[dict[str, Any]]  # to be built
     actions: list[str]  # of systemd: start, reload or restart, and enable
     changes: dict[str, Any]
@@ -153,7 +154,7 @@ def absent(
         with _locked(daemon, test):
             built = [path for table in maps or [] for path in __salt__["postmap.files"](table["name"], table["type"])]
             written = __salt__["config_swap.written"](daemon, [*files, *built])
-            changes = __salt__["config_swap.compare"]([{"name": path, "text": None} for path in written])
+            changes = __salt__["config_swap.undone"](written)
             services, actions = _listed(service), []
             if services and __salt__["config_swap.recall"](daemon):
                 now = __salt__["systemd_unit.status"](services)
@@ -217,17 +218,15 @@ def _plan(
     """Compare the host and its record with what is wanted."""
     record = __salt__["config_swap.recall"](target.name)
     orphans = __salt__["config_swap.orphans"](target.name, wanted["paths"])
-    listed = [*rendered, *({"name": path, "text": None, "activate": "restart"} for path in orphans)]
-    changes: dict[str, Any] = __salt__["config_swap.compare"](listed)
+    changes: dict[str, Any] = __salt__["config_set.compare"](rendered) | __salt__["config_swap.undone"](orphans)
     for table in tables:
         if change := _built(table) if __opts__["test"] else __salt__["config_set.map_differs"](table):
             changes[table["name"]] = change
-    files = [file for file in listed if file["name"] in changes]
-    maps = [table for table in tables if table["name"] in changes]
 
     unread = sorted(changes.keys() | _differing(wanted["read"], record.get("read", {})))
     now = __salt__["systemd_unit.status"](target.services, target.unit) if target.services else None
-    action, reasons = _action(target, listed, unread, wanted, record, now)
+    heavy = {file["name"] for file in rendered if file["activate"] == "restart"} | set(orphans)
+    action, reasons = _action(unread, heavy if target.can_reload else set(unread), wanted, record, now)
     actions = [action] if action else []
     if now and not now["enabled"]:
         actions.append("enable")
@@ -240,8 +239,16 @@ def _plan(
         activated = datetime.now(timezone.utc).isoformat()
         if __opts__["test"]:
             __context__.setdefault("config_set.pending", []).append(target.name)
-    served = bool(record) or bool(now and now["running"])
-    return _Plan(files, maps, actions, changes, {**wanted, "activated": activated}, served, len(listed) + len(tables))
+    return _Plan(
+        files=[file for file in rendered if file["name"] in changes],
+        orphans=[path for path in orphans if path in changes],
+        maps=[table for table in tables if table["name"] in changes],
+        actions=actions,
+        changes=changes,
+        record={**wanted, "activated": activated},
+        served=bool(record) or bool(now and now["running"]),
+        size=len(rendered) + len(orphans) + len(tables),
+    )
 
 
 def _differing(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
@@ -249,21 +256,19 @@ def _differing(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
 
 
 def _action(
-    target: _Daemon,
-    listed: list[dict[str, Any]],
     unread: list[str],
+    heavy: set[str],
     wanted: dict[str, Any],
     record: dict[str, Any],
     now: dict[str, Any] | None,
 ) -> tuple[str | None, list[str]]:
-    """Return the lightest action that makes a daemon run with what is wanted, and what asks for a restart."""
+    """Return the lightest action that makes a daemon read what it hasn't, and what asks for a restart if that does."""
     if now is None:
         return None, []
     if not now["running"]:
         return "start", []
     if not record:
         return "restart", ["first configuration"]
-    heavy = {file["name"] for file in listed if file["activate"] == "restart"} if target.can_reload else set(unread)
     reasons = [os.path.basename(path) for path in unread if path in heavy]
     reasons += sorted(_differing(wanted["restart_on"], record["restart_on"]))
     reasons += [f"{other} was activated" for other in sorted(_differing(wanted["follows"], record["follows"]))]
@@ -310,18 +315,18 @@ def _check(
 
 def _apply(target: _Daemon, plan: _Plan) -> None:
     """Put a set in place and have the daemon serve with it; else bring back what was there."""
-    began, swapped = time.time(), False
-    paths = [*(file["name"] for file in plan.files), *(path for table in plan.maps for path in table["paths"])]
+    began, activated = time.time(), False
+    paths = [file["name"] for file in plan.files] + [path for table in plan.maps for path in table["paths"]]
     try:
-        __salt__["config_swap.back_up"](target.name, paths)
+        __salt__["config_swap.back_up"](target.name, paths + plan.orphans)
         for table in plan.maps:  # before the main.cf that names them
             plan.changes[table["name"]] = _built(table)
-        __salt__["config_swap.swap"](plan.files)
-        swapped = True
+        __salt__["config_swap.swap"](plan.files, plan.orphans)
         for action in plan.actions:
+            activated = activated or action in ("start", "reload", "restart")
             _act(target, action)
     except Exception as error:  # whatever it is, the old set has to come back
-        lines = [str(error), *_roll_back(target, plan, swapped, began)]
+        lines = [str(error), *_roll_back(target, plan, activated, began)]
         raise CommandExecutionError("\n".join(lines)) from error
     _finish(target.name, plan.record)
 
@@ -336,9 +341,8 @@ def _act(target: _Daemon, action: str) -> None:
         __salt__["systemd_unit.wait_until_serving"](target.services, target.unit, *target.probe)
 
 
-def _roll_back(target: _Daemon, plan: _Plan, swapped: bool, began: float) -> list[str]:
+def _roll_back(target: _Daemon, plan: _Plan, activated: bool, began: float) -> list[str]:
     """Bring the old set back, have the daemon serve with it if it did, and say how that went."""
-    activated = swapped and bool(target.services)
     said, trouble = [], "could not be put back"
     try:
         if activated:
@@ -377,7 +381,7 @@ def _summary(target: _Daemon, plan: _Plan) -> str:
         runs = f"{target.name} runs{' with them' if plan.size else ''}" if target.services else ""
         return f"{'; '.join(filter(None, [held, runs]))}."
     would, be = ("would change", "would be ") if __opts__["test"] else ("changed", "")
-    changed = len(plan.files) + len(plan.maps)
+    changed = len(plan.files) + len(plan.orphans) + len(plan.maps)
     parts = [f"{changed} of {size} {would}"] if changed else []
     if "service" in plan.changes:
         parts.append(f"{target.name} {be}{plan.changes['service']}")
@@ -385,16 +389,9 @@ def _summary(target: _Daemon, plan: _Plan) -> str:
 
 
 def _take_back(daemon: str, services: list[str], actions: list[str], paths: list[str]) -> None:
-    """Stop a daemon and put its files back; what is put back is forgotten first, lest it be taken for smtpout's."""
+    """Stop a daemon, and put its files back."""
     for action in actions:
         __salt__["systemd_unit.act"](action, services)
-    record = __salt__["config_swap.recall"](daemon)
-    for path in paths:
-        if record:
-            record["paths"] = [other for other in record["paths"] if other != path]
-            __salt__["config_swap.remember"](daemon, record)
-        __salt__["config_swap.put_back"](path)
+    __salt__["config_swap.undo"](daemon, paths)
     if services and any(path.startswith(UNITS) for path in paths):
         __salt__["systemd_unit.act"]("daemon-reload")
-    __salt__["config_swap.settle"](daemon)
-    __salt__["config_swap.remember"](daemon, None)

@@ -9,7 +9,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-PUBLISH = "`salt-call --local opendkim.public_records --out=newline_values_only` prints the records to publish."
+PUBLISH = "`salt-call --local opendkim.public_records` prints the records to publish."
 
 
 def keys_present(

@@ -80,7 +80,8 @@ def built(
     table = {"type": type, "program": program, "config_directory": config_directory}
     access = f"{user}:{group} {salt.utils.files.normalize_mode(mode)}"
     try:
-        difference = _difference(name, entries, access, table)
+        wanted, held, notes = _compared(name, entries, table)
+        difference = _difference(wanted, held, notes, access)
         if not difference:
             return ret
         ret["changes"] = _presentable(difference, mask)
@@ -91,18 +92,18 @@ def built(
             ret["comment"] = f"{type}:{name} would be built: {what}"
             return ret
         __salt__["postmap.build"](name, entries=entries, mode=mode, user=user, group=group, **table)
-        left = _difference(name, entries, access, table)
-        if left:
-            raise CommandExecutionError(f"{type}:{name} was built, but still differs: {', '.join(left)}")
+        if __salt__["postmap.dump"](name, **table) != wanted:
+            raise CommandExecutionError(f"{type}:{name} was built, but doesn't hold what it should")
         ret["comment"] = f"{type}:{name} was built: {what}"
     except (CommandExecutionError, CommandNotFoundError, OSError) as error:
         ret.update(result=False, changes={}, comment=str(error))
     return ret
 
 
-def _difference(name: str, entries: Any, access: str, table: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _difference(
+    wanted: dict[str, str], held: dict[str, str], notes: dict[str, str], access: str
+) -> dict[str, dict[str, Any]]:
     """Return what a build would change, whole and by kind, without the kinds that are empty."""
-    wanted, held, notes = _compared(name, entries, table)
     kinds: dict[str, dict[str, Any]] = {
         "added": {key: wanted[key] for key in wanted.keys() - held.keys()},
         "removed": {key: held[key] for key in held.keys() - wanted.keys()},

@@ -21,7 +21,6 @@ OpenDKIM signs what the site sends:
     - files:
         - name: {{ opendkim.configuration }}
           source: salt://smtpout/opendkim/opendkim.conf.jinja
-          activate: restart
         - name: {{ opendkim.key_table }}
           source: salt://smtpout/opendkim/KeyTable.jinja
         - name: {{ opendkim.signing_table }}
@@ -31,6 +30,7 @@ OpenDKIM signs what the site sends:
     - check: opendkim_config.check
     - check_args: {config: {{ opendkim.configuration }}}
     - service: {{ opendkim.service }}
+    - restart_on: {{ {"socket": opendkim.socket, "options": opendkim.options} | json }}   # a stop takes 5 s
     - watch_files: {{ opendkim.signing_keys | map(attribute='path') | list | json }}
     - probe: milter.probe
     - probe_args: {socket: '{{ opendkim.socket }}'}

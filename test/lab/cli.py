@@ -93,7 +93,9 @@ def parser() -> argparse.ArgumentParser:
     lines.add_argument("--name", default="demo", help="which lab, where several stand side by side (default: demo)")
     commands = lines.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, work: Callable[[Lab, argparse.Namespace], int], summary: str, failed: int = 1) -> argparse.ArgumentParser:
+    def command(
+        name: str, work: Callable[[Lab, argparse.Namespace], int], summary: str, failed: int = 1
+    ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         added.set_defaults(work=work, failed=failed, release=images.RELEASES[0])
         return added

@@ -42,8 +42,9 @@ CHROOT = """
 root=$1; shift
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
-mount --bind /etc/resolv.conf "$root/etc/resolv.conf"
-mount --bind /etc/hosts "$root/etc/hosts"
+for names in /etc/resolv.conf /etc/hosts; do
+    if [ -e "$names" ]; then mount --bind "$names" "$root$names"; fi
+done
 mount --bind "$PIP_DOWNLOADS" "$root/var/cache/pip"
 unset PIP_DOWNLOADS
 exec chroot "$root" "$@"

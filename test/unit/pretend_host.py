@@ -19,7 +19,8 @@ import pytest
 import salt.loader
 from support import REPOSITORY, minion_opts
 
-# Units live in $HOST/units/NAME.{active,enabled}. A configuration with the word "crash" keeps the daemon from starting.
+# Units live in $HOST/units/NAME.{active,enabled,outdated,masked}.
+# A configuration with the word "crash" keeps the daemon from starting.
 SYSTEMCTL = """#!/bin/sh
 echo "$@" >>"$HOST/calls"
 verb=$1; shift
@@ -32,7 +33,7 @@ show)
         echo "ActiveState=$(cat "$HOST/units/$unit.active" 2>/dev/null || echo inactive)"
         echo "SubState=whatever"
         echo "UnitFileState=$(cat "$HOST/units/$unit.enabled" 2>/dev/null || echo disabled)"
-        echo "NeedDaemonReload=no"
+        echo "NeedDaemonReload=$(cat "$HOST/units/$unit.outdated" 2>/dev/null || echo no)"
     done ;;
 restart | reload)
     for unit; do
@@ -44,7 +45,9 @@ restart | reload)
     done
     mkdir -p "$HOST/running"; cp -p "$HOST"/etc/*.cf "$HOST/running/" ;;
 stop) for unit; do echo inactive >"$HOST/units/$unit.active"; done ;;
-enable | disable) for unit; do echo "${verb}d" >"$HOST/units/$unit.enabled"; done ;;
+enable | disable)
+    if [ -e "$HOST/units/$1.masked" ]; then echo "Unit $1 is masked." >&2; exit 1; fi
+    for unit; do echo "${verb}d" >"$HOST/units/$unit.enabled"; done ;;
 esac
 """
 
@@ -185,7 +188,6 @@ class Host:
 
     def killed(self, at: int, work: Callable[[], Any]) -> bool:
         """Work in a process that dies at its nth change of files or units; False if it gets through."""
-
         # The directories of a set that is being checked are many, and all alike.
         own = re.compile(f"{self.root}/(etc|state/(?!staging/.*/))")
 

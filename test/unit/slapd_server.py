@@ -136,6 +136,19 @@ class Slapd:
         }
 
 
+def saslauthd_conf(uri: str, **changes: str) -> str:
+    """Return a saslauthd.conf for the test directory, but for these options."""
+    options = {
+        "ldap_servers": uri,
+        "ldap_bind_dn": BIND_DN,
+        "ldap_bind_pw": BIND_PASSWORD,
+        "ldap_search_base": BASE,
+        "ldap_filter": "uid=%u",
+        "ldap_timeout": "2",
+    }
+    return "".join(f"{key}: {value}\n" for key, value in (options | changes).items())
+
+
 def free_port() -> int:
     """Return a TCP port of loopback that nothing listens on."""
     with socket.socket() as listener:

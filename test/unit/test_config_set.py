@@ -107,6 +107,14 @@ def test_a_stopped_daemon_is_started_and_a_disabled_one_enabled(applied: Host) -
     assert applied.calls() == ["restart mydaemon", "enable mydaemon"]
 
 
+def test_a_changed_unit_file_is_read_before_anything_is_done(applied: Host) -> None:
+    (applied.root / "units/mydaemon.outdated").write_text("yes\n")
+    assert applied.apply()["changes"] == {}
+    applied.unit("failed")
+    applied.apply()
+    assert applied.calls() == ["daemon-reload", "restart mydaemon"]
+
+
 def test_the_unit_that_counts_may_be_another_one(applied: Host) -> None:
     applied.unit("active", "mydaemon@-")
     assert applied.apply(unit="mydaemon@-")["changes"] == {}

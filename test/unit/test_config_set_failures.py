@@ -95,6 +95,14 @@ def test_a_daemon_that_serves_neither_set_is_said_to(changed: Host) -> None:
     assert changed.apply()["result"] is True
 
 
+def test_a_daemon_that_cannot_be_enabled_goes_on_serving(applied: Host) -> None:
+    (applied.root / "units/mydaemon.enabled").unlink()
+    (applied.root / "units/mydaemon.masked").touch()
+    result = applied.apply()
+    assert "systemctl enable mydaemon: Unit mydaemon is masked." in result["comment"]
+    assert applied.calls() == ["enable mydaemon"]
+
+
 def test_a_file_for_an_unknown_user_leaves_all_as_it_was(changed: Host) -> None:
     before = changed.snapshot(times=False)
     first, second = changed.set["files"]

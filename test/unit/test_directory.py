@@ -1,4 +1,4 @@
-"""The directory is asked by a real client of a real server; only Active Directory's refusals are played by a stand-in."""
+"""A real server is asked; only Active Directory's refusals are played by a stand-in."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def fault(directory: Callable[..., Any]) -> Callable[..., str]:
 
 @pytest.fixture
 def refusing() -> Iterator[Callable[..., str]]:
-    """Return the address of a server that refuses each bind with a result and a message, or without any never answers."""
+    """Return what starts a server that refuses each bind with a result and a message, or without any never answers."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve(result: tuple[int, str] | None) -> None:

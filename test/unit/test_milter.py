@@ -119,16 +119,16 @@ def test_a_port_that_nobody_listens_on_is_refused(modules: Any) -> None:
         modules["milter.probe"](f"inet:{free_port()}@127.0.0.1")
 
 
-def test_an_smtp_server_is_no_milter(modules: Any, listening: Listening) -> None:
-    address = listening(lambda connection: connection.sendall(b"220 mail.example ESMTP Postfix\r\n"))
-    with pytest.raises(CommandExecutionError, match="no milter"):
-        modules["milter.probe"](address)
+@pytest.mark.parametrize("greeting", [b"220 mail.example ESMTP Postfix\r\n", b"\0\0\0\x0dr" + 12 * b"\0"])
+def test_what_says_something_else_than_the_handshake_is_no_milter(
+    modules: Any, listening: Listening, greeting: bytes
+) -> None:
+    def greet(connection: socket.socket) -> None:
+        connection.sendall(greeting)
+        connection.recv(4096)
 
-
-def test_another_packet_than_the_handshake_is_no_milter(modules: Any, listening: Listening) -> None:
-    address = listening(lambda connection: connection.sendall(b"\0\0\0\x0dr" + 12 * b"\0"))
     with pytest.raises(CommandExecutionError, match="no milter"):
-        modules["milter.probe"](address)
+        modules["milter.probe"](listening(greet))
 
 
 def test_a_connection_that_is_closed_is_no_answer(modules: Any, listening: Listening) -> None:

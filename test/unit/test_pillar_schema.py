@@ -296,7 +296,8 @@ STRICT = jsonschema.validators.extend(
 
 
 TRAPS: list[tuple[dict[str, Any], list[Any]]] = [
-    ({"enum": [1, False]}, [True, 1, 1.0, 0, False]),
+    ({"enum": [1, False, "a"], "const": 1}, [True, 1, 1.0, 0, False, "a"]),
+    ({"enum": [1, False], "type": ["integer", "boolean", "array"]}, [True, 1, 0, False, [1]]),
     (
         {"uniqueItems": True},
         [[True, 1], [0, False], [1, 1.0], [[1], [True]], [{"a": 1}, {"a": 1.0}], [{"a": 1}, {"a": True}]],
@@ -315,6 +316,7 @@ TRAPS: list[tuple[dict[str, Any], list[Any]]] = [
 @example((TRAPS[0][0], {}), TRAPS[0][1])
 @example((TRAPS[1][0], {}), TRAPS[1][1])
 @example((TRAPS[2][0], {}), TRAPS[2][1])
+@example((TRAPS[3][0], {}), TRAPS[3][1])
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(schemas=SCHEMAS, values=st.lists(VALUES, min_size=1, max_size=5))
 def test_the_verdict_is_that_of_json_schema(

@@ -19,7 +19,17 @@ from typing import Any
 import pytest
 from minions import apply, minion
 from salt.exceptions import CommandExecutionError
-from slapd_server import BASE, BIND_PASSWORD, PEOPLE, USER_PASSWORD, Slapd, free_port, needs_slapd, running_slapd
+from slapd_server import (
+    BASE,
+    BIND_PASSWORD,
+    PEOPLE,
+    USER_PASSWORD,
+    Slapd,
+    free_port,
+    needs_slapd,
+    running_slapd,
+    saslauthd_conf,
+)
 
 SASLAUTHD = shutil.which("saslauthd", path="/usr/sbin:/usr/bin")
 needs_saslauthd = pytest.mark.skipif(SASLAUTHD is None, reason="saslauthd is not installed")
@@ -68,26 +78,15 @@ def wait_for(path: str) -> None:
     pytest.fail(f"nothing listens on {path}")
 
 
-def settings(uri: str, **changes: str) -> str:
-    """Return a saslauthd.conf for the test directory."""
-    options = {
-        "ldap_servers": uri,
-        "ldap_bind_dn": f"cn=correoapp,ou=mailapps,{BASE}",
-        "ldap_bind_pw": "Pass2016Mail",
-        "ldap_search_base": BASE,
-        "ldap_filter": "uid=%u",
-        "ldap_timeout": "2",
-    }
-    return "".join(f"{key}: {value}\n" for key, value in (options | changes).items())
-
-
 @pytest.fixture(scope="module")
 def slapd() -> Iterator[Slapd]:
-    apps = "".join(
-        f"\ndn: cn=app{number},ou=mailapps,{BASE}\nobjectClass: organizationalRole\n"
-        f"objectClass: simpleSecurityObject\ncn: app{number}\nuserPassword:: {base64.b64encode(password.encode()).decode()}\n"
-        for number, password in enumerate([*PASSWORDS.values(), "x" * 128])
-    )
+    apps = ""
+    for number, password in enumerate([*PASSWORDS.values(), "x" * 128]):
+        encoded = base64.b64encode(password.encode()).decode()
+        apps += (
+            f"\ndn: cn=app{number},ou=mailapps,{BASE}\nobjectClass: organizationalRole\n"
+            f"objectClass: simpleSecurityObject\ncn: app{number}\nuserPassword:: {encoded}\n"
+        )
     with running_slapd(PEOPLE + apps) as server:
         yield server
 
@@ -115,8 +114,8 @@ def daemon(directory: Path) -> Iterator[Callable[[str], Daemon]]:
 
 
 @pytest.fixture
-def stand_in(directory: Path) -> Iterator[Callable[[bytes | None], str]]:
-    """Return what starts a server that gives each request the same bytes, or none at all, and keeps what it was sent."""
+def stand_in(directory: Path) -> Iterator[Callable[[bytes], str]]:
+    """Return what starts a server that gives each request the same bytes and keeps what it was sent."""
     path = str(directory / "mux")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -132,9 +131,8 @@ def stand_in(directory: Path) -> Iterator[Callable[[bytes | None], str]]:
                     (directory / "request").write_bytes(connection.recv(4096))
                     connection.sendall(answer)
 
-        def start(answer: bytes | None) -> str:
-            if answer is not None:
-                threading.Thread(target=serve, args=[answer], daemon=True).start()
+        def start(answer: bytes) -> str:
+            threading.Thread(target=serve, args=[answer], daemon=True).start()
             return path
 
         yield start
@@ -149,7 +147,7 @@ class TestLogins:
     def test_the_right_password_is_accepted_and_a_wrong_one_refused(
         self, modules: Any, slapd: Slapd, daemon: Callable[[str], Daemon]
     ) -> None:
-        mux = daemon(settings(slapd.uri)).socket
+        mux = daemon(saslauthd_conf(slapd.uri)).socket
         assert modules["saslauthd.authenticate"]("usuario01", USER_PASSWORD, socket=mux) is True
         assert modules["saslauthd.authenticate"]("usuario01", "wrong", socket=mux) is False
         assert modules["saslauthd.authenticate"]("nobody", USER_PASSWORD, socket=mux) is False
@@ -157,7 +155,7 @@ class TestLogins:
         assert modules["saslauthd.authenticate"]("usuario01", "x" * 256, socket=mux) is False
 
     def test_a_login_with_a_domain_keeps_it(self, modules: Any, slapd: Slapd, daemon: Callable[[str], Daemon]) -> None:
-        mux = daemon(settings(slapd.uri, ldap_filter="mail=%u")).socket
+        mux = daemon(saslauthd_conf(slapd.uri, ldap_filter="mail=%u")).socket
         assert modules["saslauthd.authenticate"]("usuario01@domain01.dom", USER_PASSWORD, socket=mux) is True
         assert modules["saslauthd.authenticate"]("usuario01@evil.test", USER_PASSWORD, socket=mux) is False
 
@@ -165,7 +163,7 @@ class TestLogins:
         self, slapd: Slapd, daemon: Callable[[str], Daemon], tmp_path: Path
     ) -> None:
         modules = minion(tmp_path, slapd.pillar())
-        mux = daemon(settings(slapd.uri)).socket
+        mux = daemon(saslauthd_conf(slapd.uri)).socket
         assert modules["saslauthd.authenticate"]("usuario01", socket=mux) is True
         with pytest.raises(CommandExecutionError, match="No password is known for usuario02"):
             modules["saslauthd.authenticate"]("usuario02", socket=mux)
@@ -175,7 +173,7 @@ class TestLogins:
     ) -> None:
         caplog.set_level(logging.NOTSET)
         modules = minion(tmp_path, slapd.pillar())
-        assert modules["saslauthd.authenticate"]("usuario01", socket=daemon(settings(slapd.uri)).socket) is True
+        assert modules["saslauthd.authenticate"]("usuario01", socket=daemon(saslauthd_conf(slapd.uri)).socket) is True
         assert modules["directory.check"]() == [slapd.uri]
         assert USER_PASSWORD not in caplog.text
         assert BIND_PASSWORD not in caplog.text
@@ -186,7 +184,7 @@ class TestLogins:
     ) -> None:
         number = list(PASSWORDS.values()).index(password)
         line = modules["saslauthd.config_line"]("ldap_bind_pw", password)
-        configuration = settings(slapd.uri, ldap_bind_dn=f"cn=app{number},ou=mailapps,{BASE}")
+        configuration = saslauthd_conf(slapd.uri, ldap_bind_dn=f"cn=app{number},ou=mailapps,{BASE}")
         mux = daemon(configuration.replace("ldap_bind_pw: Pass2016Mail\n", line)).socket
         assert modules["saslauthd.authenticate"]("usuario01", USER_PASSWORD, socket=mux) is True
 
@@ -194,7 +192,7 @@ class TestLogins:
         self, modules: Any, slapd: Slapd, daemon: Callable[[str], Daemon]
     ) -> None:
         bind_dn = f"cn=app{len(PASSWORDS)},ou=mailapps,{BASE}"
-        mux = daemon(settings(slapd.uri, ldap_bind_dn=bind_dn, ldap_bind_pw="x" * 128)).socket
+        mux = daemon(saslauthd_conf(slapd.uri, ldap_bind_dn=bind_dn, ldap_bind_pw="x" * 128)).socket
         assert modules["saslauthd.authenticate"]("usuario01", USER_PASSWORD, socket=mux) is False
         with pytest.raises(CommandExecutionError, match="128 bytes; saslauthd cuts it after 127"):
             modules["saslauthd.config_line"]("ldap_bind_pw", "x" * 128)
@@ -202,7 +200,7 @@ class TestLogins:
     def test_the_daemon_says_nothing_of_what_check_config_finds(
         self, modules: Any, slapd: Slapd, daemon: Callable[[str], Daemon], directory: Path
     ) -> None:
-        mux = daemon(settings(slapd.uri, ldap_bogus="x", ldap_start_tls="True", ldap_scope="tree")).socket
+        mux = daemon(saslauthd_conf(slapd.uri, ldap_bogus="x", ldap_start_tls="True", ldap_scope="tree")).socket
         assert modules["saslauthd.authenticate"]("usuario01", USER_PASSWORD, socket=mux) is True
         config = str(directory / "saslauthd.conf")
         complaints = modules["saslauthd.check_config"]({config: config}, config)
@@ -215,13 +213,13 @@ class TestLogins:
     def test_ping_answers_at_once_although_the_directory_is_down(
         self, modules: Any, daemon: Callable[[str], Daemon]
     ) -> None:
-        mux = daemon(settings(f"ldap://127.0.0.1:{free_port()}")).socket
+        mux = daemon(saslauthd_conf(f"ldap://127.0.0.1:{free_port()}")).socket
         assert modules["saslauthd.ping"](mux, timeout=1) is True
 
     def test_a_daemon_that_hangs_does_not_hang_the_caller(
         self, modules: Any, slapd: Slapd, daemon: Callable[[str], Daemon]
     ) -> None:
-        running = daemon(settings(slapd.uri))
+        running = daemon(saslauthd_conf(slapd.uri))
         running.process.send_signal(signal.SIGSTOP)
         with pytest.raises(CommandExecutionError, match=r"didn't answer on .* within 0.3 s"):
             modules["saslauthd.ping"](running.socket, timeout=0.3)
@@ -229,7 +227,7 @@ class TestLogins:
     def test_a_daemon_that_died_is_told_from_one_that_never_ran(
         self, modules: Any, slapd: Slapd, daemon: Callable[[str], Daemon], directory: Path
     ) -> None:
-        running = daemon(settings(slapd.uri))
+        running = daemon(saslauthd_conf(slapd.uri))
         running.stop()
         with pytest.raises(CommandExecutionError, match="Nothing listens on"):
             modules["saslauthd.ping"](running.socket)
@@ -283,135 +281,6 @@ def test_a_socket_of_another_group_is_named_as_such(
         os.seteuid(0)
 
 
-@needs_root
-class TestPostfixsUser:
-    """Whether Postfix could use the socket; ``daemon`` is a user and a group of every Debian."""
-
-    def test_a_user_outside_the_group_is_a_fault(
-        self, modules: Any, stand_in: Callable[[bytes], str], directory: Path
-    ) -> None:
-        mux = stand_in(b"\0\2OK")
-        Path(mux).chmod(0o777)
-        shutil.chown(directory, group="daemon")
-        directory.chmod(0o710)
-        (fault,) = modules["saslauthd.client_faults"](mux, "nobody")
-        assert f"nobody may not use {mux}: add it to the group daemon" in fault
-        assert modules["saslauthd.client_faults"](mux, "daemon") == []
-
-    def test_an_smtpd_older_than_its_group_is_a_fault(
-        self, modules: Any, stand_in: Callable[[bytes], str], directory: Path
-    ) -> None:
-        mux = stand_in(b"\0\2OK")
-        directory.chmod(0o755)
-        Path(mux).chmod(0o777)
-        shutil.copy2("/bin/sleep", directory / "smtpd")
-        arguments = [directory / "smtpd", "60"]
-        with (
-            subprocess.Popen(arguments, user="daemon", group="nogroup", extra_groups=[]) as old,
-            subprocess.Popen(arguments, user="daemon", group="daemon", extra_groups=[]) as new,
-        ):
-            try:
-                (fault,) = modules["saslauthd.client_faults"](mux, "daemon")
-            finally:
-                old.kill()
-                new.kill()
-        assert fault == f"smtpd processes {old.pid} were started before daemon got its groups: restart Postfix"
-
-    def test_a_user_that_is_not_there_is_an_error(self, modules: Any) -> None:
-        with pytest.raises(CommandExecutionError, match="There is no user nopostfix"):
-            modules["saslauthd.client_faults"](user="nopostfix")
-
-
-class TestConfigLine:
-    """What can be written, and what can't."""
-
-    def test_values_are_written_as_the_daemon_reads_them(self, modules: Any) -> None:
-        line = modules["saslauthd.config_line"]
-        assert line("ldap_start_tls", True) == "ldap_start_tls: yes\n"
-        assert line("ldap_start_tls", False) == "ldap_start_tls: no\n"
-        assert line("ldap_timeout", 5) == "ldap_timeout: 5\n"
-
-    @pytest.mark.parametrize(
-        "value", [" Secret", "\tSecret", "\rSecret", "Sec\nret", "Sec\0ret", "", "Secret" * 22], ids=ascii
-    )
-    def test_what_cannot_be_written_is_refused_without_showing_it(self, modules: Any, value: str) -> None:
-        with pytest.raises(CommandExecutionError, match="ldap_bind_pw") as error:
-            modules["saslauthd.config_line"]("ldap_bind_pw", value)
-        assert "Secret" not in str(error.value)
-
-    def test_a_whole_line_has_a_longest_length_too(self, modules: Any) -> None:
-        longest = 4095 - len("ldap_filter: \n")
-        assert len(modules["saslauthd.config_line"]("ldap_filter", "x" * longest)) == 4095
-        with pytest.raises(CommandExecutionError, match="saslauthd cuts it"):
-            modules["saslauthd.config_line"]("ldap_filter", "x" * (longest + 1))
-
-    def test_an_option_name_cannot_hide_another_line(self, modules: Any) -> None:
-        with pytest.raises(CommandExecutionError, match="can't have an option named"):
-            modules["saslauthd.config_line"]("ldap_scope: sub\nldap_debug", 1)
-
-
-class TestCheckConfig:
-    """What saslauthd itself would keep quiet about."""
-
-    @pytest.fixture
-    def complaints(self, modules: Any, tmp_path: Path) -> Callable[..., list[str]]:
-        def check(**options: str) -> list[str]:
-            return text(settings("ldap://127.0.0.1/", **options))
-
-        def text(content: str) -> list[str]:
-            staged = tmp_path / "staged.conf"
-            staged.write_text(content, encoding="utf-8", newline="")
-            return modules["saslauthd.check_config"]({"/etc/saslauthd.conf": str(staged)})
-
-        check.text = text  # type: ignore[attr-defined]
-        return check
-
-    def test_the_recipes_file_is_right(self, complaints: Any) -> None:
-        recipe = (
-            "ldap_servers: ldap://172.16.11.63:389/\nldap_version: 3\nldap_auth_method: bind\n"
-            "ldap_bind_dn: cn=correoapp,ou=mailapps,dc=domain01,dc=dom\nldap_bind_pw: Pass2016Mail\n"
-            "ldap_search_base: dc=domain01,dc=dom\nldap_filter: sAMAccountName=%U\nldap_scope: sub\n"
-        )
-        assert complaints.text(recipe) == []
-
-    def test_comments_and_blank_lines_are_none_of_its_business(self, complaints: Any) -> None:
-        assert complaints.text("\n  # ldap_bogus: x\n\t\n" + settings("ldaps://a.example ldap://b.example")) == []
-
-    @pytest.mark.parametrize(
-        ("option", "value", "said"),
-        [
-            ("ldap_sevrers", "x", "saslauthd knows no option ldap_sevrers"),
-            ("ldap_start_tls", "True", "ldap_start_tls is 'True'; saslauthd understands yes and no"),
-            ("ldap_tls_check_peer", "Yes", "in small letters only"),
-            ("ldap_timeout", "ten", "ldap_timeout is 'ten', which is not a whole number"),
-            ("ldap_scope", "subtree", "right would be one of sub, one, base"),
-            ("ldap_version", "4", "right would be one of 3, 2"),
-            ("ldap_servers", "172.16.11.63", "right would be ldap://, ldaps:// or ldapi:// and a host"),
-            ("ldap_filter", "uid=usuario01", "neither %u nor %U"),
-            ("ldap_filter", "uid=100%%u", "neither %u nor %U"),
-            ("ldap_group_filter", "x" * 128, "ldap_group_filter has 128 bytes; saslauthd cuts it after 127"),
-        ],
-    )
-    def test_each_fault_is_named(self, complaints: Any, option: str, value: str, said: str) -> None:
-        (complaint,) = complaints(**{option: value})
-        assert complaint.startswith("/etc/saslauthd.conf:")
-        assert said in complaint
-
-    def test_starttls_on_an_ldaps_server_is_a_fault(self, complaints: Any) -> None:
-        (complaint,) = complaints(ldap_servers="ldap://a.example ldaps://b.example", ldap_start_tls="yes")
-        assert "ldap_start_tls is for ldap:// servers" in complaint
-
-    def test_an_option_given_twice_is_a_fault(self, complaints: Any) -> None:
-        (complaint,) = complaints.text(settings("ldap://127.0.0.1/") + "LDAP_SCOPE: sub\nldap_scope: one\n")
-        assert ":8: ldap_scope is here a second time" in complaint
-
-    def test_a_line_that_is_none_is_a_fault_and_a_secret_stays_one(self, complaints: Any) -> None:
-        said = complaints.text(settings("ldap://127.0.0.1/", ldap_bind_pw="Secret-1" * 20) + "ldap_scope sub\n")
-        assert len(said) == 2
-        assert "not an option, a colon and a value" in said[1]
-        assert "Secret-1" not in "".join(said)
-
-
 @needs_slapd
 @needs_saslauthd
 @needs_root
@@ -435,7 +304,7 @@ class TestVerified:
     def test_a_login_that_works_is_verified(
         self, verified: Callable[..., Any], slapd: Slapd, daemon: Callable[[str], Daemon], test: bool
     ) -> None:
-        daemon(settings(slapd.uri))
+        daemon(saslauthd_conf(slapd.uri))
         ret = verified(test=test)
         assert ret["result"] is True
         assert ret["comment"] == "saslauthd accepts usuario01 and refuses a wrong password."
@@ -443,7 +312,7 @@ class TestVerified:
     def test_without_a_user_only_the_daemon_is_tried(
         self, verified: Callable[..., Any], slapd: Slapd, daemon: Callable[[str], Daemon]
     ) -> None:
-        daemon(settings(slapd.uri))
+        daemon(saslauthd_conf(slapd.uri))
         ret = verified(slapd.pillar() | {"verify": {}})
         assert ret["result"] is True
         assert "No login was tried" in ret["comment"]
@@ -457,7 +326,7 @@ class TestVerified:
     def test_postfix_not_in_the_group(
         self, verified: Callable[..., Any], slapd: Slapd, daemon: Callable[[str], Daemon], directory: Path
     ) -> None:
-        daemon(settings(slapd.uri))
+        daemon(saslauthd_conf(slapd.uri))
         directory.chmod(0o710)
         ret = verified()
         assert ret["result"] is False
@@ -467,7 +336,7 @@ class TestVerified:
         self, verified: Callable[..., Any], slapd: Slapd, daemon: Callable[[str], Daemon]
     ) -> None:
         dead = f"ldap://127.0.0.1:{free_port()}"
-        daemon(settings(dead))
+        daemon(saslauthd_conf(dead))
         ret = verified(slapd.pillar(servers=[dead]))
         assert ret["result"] is False
         assert "saslauthd refuses usuario01." in ret["comment"]
@@ -476,7 +345,7 @@ class TestVerified:
     def test_the_password_is_wrong(
         self, verified: Callable[..., Any], slapd: Slapd, daemon: Callable[[str], Daemon]
     ) -> None:
-        daemon(settings(slapd.uri))
+        daemon(saslauthd_conf(slapd.uri))
         ret = verified(slapd.pillar() | {"verify": {"user": "usuario01", "password": "old-P@ssw0rd-1"}})
         assert ret["result"] is False
         assert f"has uid=usuario01,ou=people,{BASE}: the password in smtpout:verify is wrong" in ret["comment"]
@@ -485,7 +354,7 @@ class TestVerified:
     def test_the_user_is_unknown(
         self, verified: Callable[..., Any], slapd: Slapd, daemon: Callable[[str], Daemon]
     ) -> None:
-        daemon(settings(slapd.uri))
+        daemon(saslauthd_conf(slapd.uri))
         ret = verified(slapd.pillar() | {"verify": {"user": "nobody", "password": "x"}})
         assert ret["result"] is False
         assert "smtpout:directory:login finds no entry for nobody" in ret["comment"]

@@ -53,6 +53,31 @@ def test_a_domain_may_have_a_nexthop_and_a_selector_of_its_own(settings: Setting
     assert made["opendkim"]["signing_keys"][1]["path"].endswith("/domain02.dom.s2026.private")
 
 
+@pytest.mark.parametrize(
+    ("written", "route"),
+    [
+        ("[172.16.11.96]:25", "smtp:[172.16.11.96]:25"),
+        ("delivery.example", "smtp:delivery.example"),
+        ("lmtp:unix:/run/lmtp", "lmtp:unix:/run/lmtp"),
+    ],
+)
+def test_a_nexthop_without_a_transport_goes_by_smtp(
+    settings: Settings, site: dict[str, Any], written: str, route: str
+) -> None:
+    site["delivery"]["nexthop"] = written
+    made = settings(site)
+    assert made["errors"] == []
+    assert set(made["postfix"]["maps"]["transport_maps"]["entries"].values()) == {route}
+
+
+def test_a_domain_is_the_same_in_either_case(settings: Settings, site: dict[str, Any]) -> None:
+    site["domains"] = ["Domain01.dom", "domain02.dom"]
+    site["delivery"]["domains"] = {"DOMAIN02.dom": "smtp:other.example:25"}
+    made = settings(site)
+    routes = made["postfix"]["maps"]["transport_maps"]["entries"]
+    assert routes == {"domain01.dom": "smtp:[172.16.11.96]:25", "domain02.dom": "smtp:other.example:25"}
+
+
 def test_mail_is_scanned_before_it_is_signed(settings: Settings, site: dict[str, Any]) -> None:
     assert [milter["name"] for milter in settings(site)["milters"]] == ["clamav", "opendkim"]
 

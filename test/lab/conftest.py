@@ -1,0 +1,122 @@
+"""The relays that the suites look at: each booted bare, applied once with a suite's pillar, and kept for all its tests."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from support import PILLARS
+
+from lab import checks
+from lab.images import RELEASES
+from lab.lab import Lab
+
+# What changes on any running host, or is Salt's own bookkeeping, and not the formula's doing.
+NOT_COMPARED = (
+    "/dev", "/proc", "/sys", "/run/systemd", "/run/log", "/run/udev", "/var/log/journal", "/var/log/salt", "/var/cache/salt",
+    "/var/cache/smtpout/salt", "/opt/salt", "/srv/formula", "/root/.cache",
+)  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what bin/test hands on."""
+    parser.addoption("--release", action="append", choices=RELEASES, help="the relay's Debian release (default: all)")
+    parser.addoption("--keep", action="store_true", help="leave the hosts up")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test on every release."""
+    if "release" in metafunc.fixturenames:
+        releases = metafunc.config.getoption("release") or RELEASES
+        metafunc.parametrize("release", releases, scope="session")
+
+
+@dataclass
+class Applied:
+    """A relay that has been applied: the lab, and what each step of it said."""
+
+    lab: Lab
+    suite: str
+    release: str
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    touched: dict[str, list[str]] = field(default_factory=dict)
+
+    def apply(self, step: str, sls: str = "smtpout", test: bool = False) -> dict[str, Any]:
+        """Apply and remember, under the step's name, each state's answer, the time and (in test mode) touched files."""
+        before = self._files() if test else {}
+        started = time.monotonic()
+        arguments = ["salt-call", "--local", "--out=json", "--retcode-passthrough", "state.apply", sls, f"test={test}"]
+        done = self.lab.host("relay").run(arguments, check=False, timeout=600)
+        self.seconds[step] = time.monotonic() - started
+        assert done.stdout.strip().startswith("{"), done.stdout + done.stderr
+        answer = json.loads(done.stdout)["local"]
+        assert isinstance(answer, dict), answer
+        self.runs[step] = {state["__id__"]: state for state in answer.values()}
+        if test:
+            after = self._files()
+            self.touched[step] = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+        return self.runs[step]
+
+    def changed(self, step: str) -> list[str]:
+        """Return the states that changed something in a step, or would."""
+        return [name for name, state in self.runs[step].items() if state["changes"]]
+
+    def failed(self, step: str) -> dict[str, str]:
+        """Return the comments of the states that failed."""
+        return {name: state["comment"] for name, state in self.runs[step].items() if state["result"] is False}
+
+    def _files(self) -> dict[str, str]:
+        """Return each file of the relay with what tells a change: mode, owner, size, times."""
+        pruned = " -o ".join(f"-path {path}" for path in NOT_COMPARED)
+        command = f"find / \\( {pruned} \\) -prune -o -printf '%p\\t%m %U:%G %s %T@ %C@\\n'"
+        listing = self.lab.host("relay").run(["sh", "-c", command], timeout=60).stdout
+        return dict(line.split("\t", 1) for line in listing.splitlines())
+
+
+Relay = Callable[[str], Applied]
+
+
+@pytest.fixture(scope="session")
+def relay_of(release: str, request: pytest.FixtureRequest) -> Iterator[Relay]:
+    """Return a function that gives a suite's applied relay, booting and applying it when it is first asked for."""
+    made: dict[str, Applied] = {}
+
+    def applied(suite: str) -> Applied:
+        if suite not in made:
+            lab = Lab(f"{suite[:4]}{release[:6]}", release, quiet=True)
+            lab.down()  # what an interrupted run left
+            lab.up()
+            made[suite] = Applied(lab, suite, release)
+            lab.set_pillar(PILLARS[suite].read_text(encoding="utf-8"))
+            for step, test in (("dry run", True), ("first", False), ("second", False), ("dry run again", True)):
+                made[suite].apply(step, test=test)
+            checks.publish_keys(lab)
+        return made[suite]
+
+    yield applied
+    if not request.config.getoption("keep"):
+        for each in made.values():
+            each.lab.down()
+
+
+@pytest.fixture
+def example(relay_of: Relay) -> Applied:
+    """Return the relay of pillar.example."""
+    return relay_of("example")
+
+
+@pytest.fixture
+def recipe(relay_of: Relay) -> Applied:
+    """Return the relay that is the recipe to the letter."""
+    return relay_of("recipe")
+
+
+@pytest.fixture(params=PILLARS)
+def applied(request: pytest.FixtureRequest, relay_of: Relay) -> Applied:
+    """Return the relay of each suite in turn."""
+    return relay_of(request.param)

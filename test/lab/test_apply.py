@@ -1,0 +1,65 @@
+"""One apply makes the relay, a second changes nothing, a dry run tells the truth and touches nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.conftest import Applied
+
+UNITS = ["postfix", "saslauthd", "clamav-daemon", "clamav-milter", "clamav-freshclam", "opendkim"]
+
+
+def test_first_apply_has_no_failure(applied: Applied) -> None:
+    assert applied.failed("first") == {}
+
+
+def test_second_apply_changes_nothing(applied: Applied) -> None:
+    assert applied.failed("second") == {}
+    assert applied.changed("second") == []
+
+
+@pytest.mark.parametrize("step", ["dry run", "dry run again"])
+def test_dry_run_writes_nothing(applied: Applied, step: str) -> None:
+    assert applied.failed(step) == {}
+    assert applied.touched[step] == []
+
+
+def test_dry_run_predicts_what_the_apply_then_changes(applied: Applied) -> None:
+    assert applied.changed("dry run") == applied.changed("first")
+    assert applied.changed("dry run again") == []
+
+
+def test_dry_run_names_every_configuration_file_that_the_apply_then_changes(applied: Applied) -> None:
+    for name, state in applied.runs["first"].items():
+        if "config_set_|" in f"{state.get('__sls__')}" or "service" in state["changes"]:
+            assert sorted(applied.runs["dry run"][name]["changes"]) == sorted(state["changes"]), name
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_services_run_and_start_at_boot(applied: Applied, unit: str) -> None:
+    relay = applied.lab.host("relay")
+    assert relay.run(["systemctl", "is-active", unit]).stdout.strip() == "active"
+    assert relay.run(["systemctl", "is-enabled", unit]).stdout.strip() == "enabled"
+
+
+@pytest.mark.parametrize("unit", ["postfix@-", "saslauthd", "clamav-daemon", "clamav-milter", "opendkim"])
+def test_no_service_ran_before_its_configuration_was_in_place(applied: Applied, unit: str) -> None:
+    if applied.release != "bookworm" and unit == "postfix@-":
+        unit = "postfix"
+    relay = applied.lab.host("relay")
+    said = relay.run(["journalctl", "--unit", unit, "--output=cat", "--no-pager"]).stdout
+    assert said.count("Started ") == 1, said
+
+
+def test_the_original_configuration_is_kept_once(applied: Applied) -> None:
+    relay = applied.lab.host("relay")
+    assert "main.cf.dist" in relay.read("/etc/postfix/main.cf.ORG")
+    assert "Managed by smtpout" not in relay.read("/etc/opendkim.conf.ORG")
+
+
+def test_the_relay_comes_back_after_a_reboot_of_its_services(example: Applied) -> None:
+    relay = example.lab.host("relay")
+    relay.run(["systemctl", "restart", *UNITS], timeout=60)
+    assert example.apply("after restart")
+    assert example.failed("after restart") == {}
+    assert example.changed("after restart") == []

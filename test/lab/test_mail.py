@@ -1,0 +1,94 @@
+"""Mail behaves as the site's pillar says: one behaviour a test, seen by the client and by the receiver."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab import mail
+from lab.checks import CHECKS
+from lab.conftest import Applied
+
+# With the recipe's relay_domains, which names the first domain only, this is what the recipe does; see README.
+NOT_IN_THE_RECIPE = ["an unknown recipient of domain02.dom is refused by the LDAP map"]
+
+
+@pytest.mark.parametrize("sentence", CHECKS)
+def test_the_recipes_own_checks(applied: Applied, sentence: str) -> None:
+    if applied.suite == "recipe" and sentence in NOT_IN_THE_RECIPE:
+        with pytest.raises(AssertionError, match="Relay access denied|queued"):
+            CHECKS[sentence](applied.lab)
+    else:
+        assert CHECKS[sentence](applied.lab)
+
+
+def test_no_password_is_asked_for_without_tls(example: Applied) -> None:
+    answers = mail.session(example.lab, user="usuario01")
+    assert (answers[-1].command, answers[-1].code) == ("AUTH", 503), answers
+
+
+def test_the_recipes_clear_text_login_is_there_when_the_pillar_asks(recipe: Applied) -> None:
+    answers = mail.session(recipe.lab, user="usuario01")
+    assert (answers[-1].command, answers[-1].code) == ("AUTH", 235), answers
+
+
+def test_users_log_in_on_465(example: Applied) -> None:
+    answers = mail.session(example.lab, port=465, tls="implicit", user="usuario01", address=mail.STRANGER)
+    assert answers[-1].code == 235, answers
+
+
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [
+        ("usuario01", "wrong"),
+        ("usuario01@evil.test", mail.PASSWORD),
+        ("usuario03", mail.PASSWORD),
+        ("usuario0*", mail.PASSWORD),
+        ("usuario01)(cn=*", mail.PASSWORD),
+    ],
+    ids=["wrong password", "foreign domain", "disabled account", "wildcard", "filter injection"],
+)
+def test_nobody_else_logs_in(example: Applied, user: str, password: str) -> None:
+    answers = mail.session(example.lab, port=587, tls="starttls", user=user, password=password)
+    assert (answers[-1].command, answers[-1].code) == ("AUTH", 535), answers
+
+
+@pytest.mark.parametrize("sender", ["usuario02@domain02.dom", "president@outside.example"])
+def test_a_user_cannot_send_as_somebody_else(example: Applied, sender: str) -> None:
+    answers = mail.session(
+        example.lab, port=587, tls="starttls", user="usuario01", sender=sender, recipients=["x@outside.example"]
+    )
+    assert answers[-1].code == 553, answers
+
+
+def test_a_server_of_the_site_relays_without_logging_in_and_is_signed(example: Applied) -> None:
+    message = mail.compose("app@domain01.dom", "somebody@outside.example")
+    answers = mail.session(
+        example.lab, sender="app@domain01.dom", recipients=["somebody@outside.example"], message=message
+    )
+    assert answers[-1].code == 250, answers
+    copies = mail.arrived(example.lab.host("outside"), message)
+    assert "dkim=pass" in copies[0]["Authentication-Results"]
+
+
+def test_the_second_domain_is_signed_with_its_own_key(example: Applied) -> None:
+    message = mail.compose("usuario02@domain02.dom", "somebody@outside.example")
+    answers = mail.session(
+        example.lab, port=587, tls="starttls", user="usuario02",
+        sender="usuario02@domain02.dom", recipients=["somebody@outside.example"], message=message,
+    )  # fmt: skip
+    assert answers[-1].code == 250, answers
+    results = mail.arrived(example.lab.host("outside"), message)[0]["Authentication-Results"]
+    assert "dkim=pass" in results
+    assert "header.d=domain02.dom" in results
+
+
+def test_a_relay_user_is_not_found_by_vrfy(example: Applied) -> None:
+    script = "import smtplib; print(smtplib.SMTP('172.16.11.95', timeout=20).vrfy('usuario01@domain01.dom')[0])"
+    answer = example.lab.client(mail.STRANGER).run(["python3", "-c", script], timeout=60)
+    assert answer.stdout.strip() == "502"
+
+
+def test_an_infected_message_is_named_in_the_log(example: Applied) -> None:
+    CHECKS["an EICAR attachment is refused with the virus named"](example.lab)
+    log = example.lab.host("relay").run(["journalctl", "--unit", "clamav-milter", "--output=cat"]).stdout
+    assert "Lab.Eicar" in log

@@ -1,0 +1,120 @@
+"""Every line of the recipe is on the applied relay, or in README's table of differences.
+
+``recipe.yaml`` is the recipe, README's table is the list of differences: each row of it is one, and one that is none any
+longer fails here as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from support import REPOSITORY
+
+from lab.conftest import Applied
+from lab.host import Host
+
+RECIPE = yaml.safe_load((REPOSITORY / "test/lab/recipe.yaml").read_text(encoding="utf-8"))
+
+# Where each of the recipe's files is on Debian, and what stands between a name and its value.
+FILES = {
+    "main.cf": ("/etc/postfix/main.cf", r"\s*=\s*"),
+    "people-mycompany.ldap": ("/etc/postfix/people-mycompany.ldap", r"\s*=\s*"),
+    "transport_maps": ("/etc/postfix/transport_maps", r"\s+"),
+    "saslauthd": ("/etc/default/saslauthd", r"="),
+    "saslauthd.conf": ("/etc/saslauthd.conf", r":\s*"),
+    "freshclam.conf": ("/etc/clamav/freshclam.conf", r"\s+"),
+    "scan.conf": ("/etc/clamav/clamd.conf", r"\s+"),
+    "clamav-milter.conf": ("/etc/clamav/clamav-milter.conf", r"\s+"),
+    "opendkim.conf": ("/etc/opendkim.conf", r"\s+"),
+    "KeyTable": ("/etc/opendkim/KeyTable", r"\s+"),
+    "SigningTable": ("/etc/opendkim/SigningTable", r"\s+"),
+}
+UNITS = {"clamd": "clamav-daemon"}
+COPIES = {"main.cf.ORG": "/etc/postfix/main.cf.ORG", "opendkim.conf.ORG": "/etc/opendkim.conf.ORG"}
+
+# What recipe.sls can't take back, and why.
+IMPOSSIBLE = {
+    "main.cf: sendmail_path": "Debian's name differs",
+    "main.cf: newaliases_path": "Debian's name differs",
+    "main.cf: mailq_path": "Debian's name differs",
+    "saslauthd: MECH": "Debian's name differs",
+    "freshclam.conf: AllowSupplementaryGroups": "today's freshclam refuses it",
+    "freshclam.conf: SafeBrowsing": "today's freshclam refuses it",
+    "scan.conf: PidFile": "Debian's clamd may write below /run/clamav only",
+    "scan.conf: LocalSocket": "Debian's clamd takes its socket from systemd",
+    "clamav-milter.conf: PidFile": "Debian's directory",
+    "keys: selector": "the recipe's own record name could not be found by its own signatures",
+}
+
+
+def differences() -> list[str]:
+    """Return the rows of README's table, as ``file: parameter``."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    section = text[text.index("## Differences from the recipe") : text.index("## Layout")]
+    return re.findall(r"^\| ([\w.-]+: [^|]+?) \|", section, re.MULTILINE)
+
+
+def parameters(host: Host, path: str, separator: str) -> dict[str, str]:
+    """Return the parameters of a configuration file by name."""
+    lines = (line.strip() for line in host.read(path).splitlines())
+    pairs = (re.split(separator, line, maxsplit=1) for line in lines if line and not line.startswith("#"))
+    return {pair[0]: pair[1].strip('"') if len(pair) > 1 else "" for pair in pairs}
+
+
+def key_facts(host: Host) -> dict[str, str]:
+    """Return what the recipe's opendkim-genkey line says, of the first domain's key."""
+    path = parameters(host, "/etc/opendkim/KeyTable", r"\s+")["default._domainkey.domain01.dom"].split(":")[2]
+    text = host.run(["openssl", "pkey", "-in", path, "-noout", "-text"]).stdout
+    record = host.run(["salt-call", "--local", "--out=txt", "opendkim.public_records"], timeout=60).stdout
+    return {
+        "bits": re.findall(r"\((\d+) bit", text)[0],
+        "restrict": "yes" if "s=email" in record else "no",
+        "selector": re.findall(r"(\S+)\._domainkey\.domain01\.dom", record)[0],
+    }
+
+
+def unlike_the_recipe(applied: Applied) -> dict[str, tuple[str, Any]]:
+    """Return every line of the recipe that the relay has otherwise: the recipe's value and the relay's."""
+    host = applied.lab.host("relay")
+    found: dict[str, tuple[str, Any]] = {}
+
+    def compare(file: str, actual: dict[str, str]) -> None:
+        for name, value in RECIPE[file].items():
+            if actual.get(name) != value:
+                found[f"{file}: {name}"] = (value, actual.get(name))
+
+    for file, (path, separator) in FILES.items():
+        compare(file, parameters(host, path, separator))
+    compare("keys", key_facts(host))
+    trusted = host.read("/etc/opendkim/TrustedHosts").splitlines()
+    found |= {f"TrustedHosts: {line}": (line, None) for line in RECIPE["TrustedHosts"] if line not in trusted}
+    is_enabled: Callable[[str], str] = lambda unit: host.run(["systemctl", "is-enabled", unit], check=False).stdout.strip()
+    for service in RECIPE["services"]:
+        if is_enabled(UNITS.get(service, service)) != "enabled":
+            found[f"services: {service}"] = ("enabled", None)
+    for copy in RECIPE["copies"]:
+        if host.run(["test", "-s", COPIES[copy]], check=False).returncode != 0:
+            found[f"copies: {copy}"] = ("kept", None)
+    return found
+
+
+def test_the_recipe_has_every_file_here() -> None:
+    assert set(RECIPE) == set(FILES) | {"TrustedHosts", "services", "keys", "copies"}
+
+
+def test_every_line_of_the_recipe_is_on_the_relay_or_a_stated_difference(example: Applied) -> None:
+    assert sorted(unlike_the_recipe(example)) == sorted(differences())
+
+
+def test_the_recipes_own_pillar_takes_every_difference_back(recipe: Applied) -> None:
+    unlike = unlike_the_recipe(recipe)
+    assert {name: values for name, values in unlike.items() if name not in IMPOSSIBLE} == {}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_what_cannot_be_taken_back_is_a_stated_difference(name: str) -> None:
+    assert name in differences()
