@@ -30,7 +30,7 @@ CONFIGURATIONS = {"clamd": "clamd.conf", "freshclam": "freshclam.conf", "clamav-
 _ROOMS = {"clamd": "clamd", "freshclam": "freshclam", "clamav-milter": "milter"}
 
 # What each program can't do without, as alternatives; clamconf doesn't ask for it.
-NEEDED = {
+NEEDED: dict[str, list[tuple[str, ...]]] = {
     "clamd": [("LocalSocket", "TCPSocket")],
     "freshclam": [("DatabaseMirror", "PrivateMirror")],
     "clamav-milter": [("MilterSocket",), ("ClamdSocket",)],

@@ -347,19 +347,17 @@ def _bind(ldap3: Any, connection: Any, site: dict[str, Any], timeout: float) -> 
     try:
         connection.bind(read_server_info=False)
     except exceptions.LDAPInvalidCredentialsResult as err:
-        subcode = re.search(r"\bdata ([0-9a-fA-F]+)\b", err.message or "")
-        reason = AD_SUBCODES.get(subcode[1].lower()) if subcode else None
-        said = f"{reason} (Active Directory says {subcode[1]})" if reason else "the name or bind_password is wrong"
+        subcode = re.search(r"\bdata ([0-9a-f]+)\b", err.message or "")
+        said = "the name or bind_password is wrong"
+        if subcode and subcode[1] in AD_SUBCODES:
+            said = f"{AD_SUBCODES[subcode[1]]} (Active Directory says {subcode[1]})"
         raise CommandExecutionError(f"{account} is refused: {said}") from None
     except (exceptions.LDAPStrongerAuthRequiredResult, exceptions.LDAPConfidentialityRequiredResult):
-        raise CommandExecutionError(
-            "the server takes no password in clear text: use ldaps:// or smtpout:directory:start_tls"
-        ) from None
+        said = "the server takes no password in clear text: use ldaps:// or smtpout:directory:start_tls"
+        raise CommandExecutionError(said) from None
     except (exceptions.LDAPSocketReceiveError, exceptions.LDAPResponseTimeoutError, TimeoutError):
-        raise CommandExecutionError(
-            f"takes connections and doesn't answer within {timeout} s; Postfix and saslauthd hang on such a server and"
-            " never ask the next one"
-        ) from None
+        said = f"takes connections and doesn't answer within {timeout} s"
+        raise CommandExecutionError(f"{said}; Postfix and saslauthd hang on it and never ask the next one") from None
     except (exceptions.LDAPException, OSError) as err:
         raise CommandExecutionError(f"{account} is refused: {_words(err)}") from None
 

@@ -26,11 +26,18 @@ clamd has its original configuration again:
     - require:
       - config_set: clamav-milter has its original configuration again
 
+freshclam no longer runs:
+  config_set.absent:
+    - daemon: freshclam-service
+    - files: []
+    - service: {{ freshclam.service }}
+    - require:
+      - config_set: Postfix has its original configuration again
+
 freshclam has its original configuration again:
   config_set.absent:
     - daemon: freshclam
     - files: [{{ freshclam.configuration }}]
-    - service: {{ freshclam.service }}
     - require:
-      - config_set: Postfix has its original configuration again
+      - config_set: freshclam no longer runs
 {%- endif %}
