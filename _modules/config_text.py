@@ -56,7 +56,7 @@ def overridden(text: str, options: Mapping[str, Any], separator: str = " ", unkn
             if name in remaining:
                 lines += _lines(name, remaining.pop(name), separator)
         else:
-            lines.append(line.rstrip())
+            lines.append(line)
     added = [line for name, value in remaining.items() for line in _lines(name, value, separator)]
     if added:
         lines += ["", "# From the site's pillar.", *added]
@@ -72,8 +72,8 @@ def master_cf(services: Mapping[str, Mapping[str, Any]]) -> str:
 
         salt-call --local config_text.master_cf '{smtp/inet: {private: n, command: smtpd}}'
 
-    :param services: by ``name/type``, with the columns private, unpriv, chroot (``y``, ``n`` or ``-``), wakeup (seconds),
-        maxproc (processes), command, and ``options`` as main.cf parameters.
+    :param services: by ``name/type``, with the columns private, unpriv, chroot (``y``, ``n`` or ``-``), wakeup
+        (seconds), maxproc (processes), command, and ``options`` as main.cf parameters.
     """
     lines = []
     for key, service in services.items():
@@ -81,7 +81,9 @@ def master_cf(services: Mapping[str, Mapping[str, Any]]) -> str:
         columns = [service.get(column, "-") for column in ("private", "unpriv")]
         columns += [service.get("chroot", "n"), service.get("wakeup", "-"), service.get("maxproc", "-")]
         if "command" not in service:
-            raise CommandExecutionError(f"smtpout:postfix:master:{key}:command: missing; name the daemon, such as smtpd")
+            raise CommandExecutionError(
+                f"smtpout:postfix:master:{key}:command: missing; name the daemon, such as smtpd"
+            )
         lines.append(" ".join(f"{native(c):<9}" for c in (name, kind, *columns)) + " " + native(service["command"]))
         for option, value in service.get("options", {}).items():
             if value is not None:
@@ -93,11 +95,14 @@ def _name(line: str, separator: str) -> str | None:
     """Return the option that a line sets, or ``None`` for a comment or a blank line."""
     if not line.strip() or line.lstrip().startswith(("#", "[")):
         return None
-    return re.split(rf"\s*{re.escape(separator.strip())}\s*" if separator.strip() else r"\s+", line.strip(), maxsplit=1)[0]
+    return re.split(
+        rf"\s*{re.escape(separator.strip())}\s*" if separator.strip() else r"\s+", line.strip(), maxsplit=1
+    )[0]
 
 
 def _lines(name: str, value: Any, separator: str) -> list[str]:
     """Return the lines that set ``name``: none for ``None``, one for a value, one an item for a list."""
     if value is None:
         return []
-    return [f"{name}{separator}{native(item)}".rstrip() for item in (value if isinstance(value, list) else [value])]
+    items = [native(item) for item in (value if isinstance(value, list) else [value])]
+    return [f"{name}{separator}{item}" if item else f"{name}{separator}".rstrip() for item in items]

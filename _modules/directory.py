@@ -165,10 +165,8 @@ def _ldap3() -> Any:
     try:
         return importlib.import_module("ldap3")
     except ImportError:
-        raise CommandNotFoundError(
-            "ldap3 is missing from Salt's Python; install it with `salt-pip install ldap3` (Salt from its packages) or"
-            " `pip install ldap3` (Salt in a virtual environment)"
-        ) from None
+        said = "ldap3 is missing from Salt's Python; install it with `salt-pip install ldap3`, or Salt's own `pip`"
+        raise CommandNotFoundError(said) from None
 
 
 def _server_fault(server: str, site: dict[str, Any]) -> str | None:

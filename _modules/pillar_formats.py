@@ -87,6 +87,13 @@ def _single_line(text: str) -> str | None:
     return "it has a NUL character" if "\0" in text else None
 
 
+def _password(text: str) -> str | None:
+    """What both Postfix (ldap_table(5), which drops outer blanks) and saslauthd (lak.h, 127 bytes) read back whole."""
+    if text != text.strip():
+        return "it begins or ends with a blank, which Postfix drops"
+    return "it has more than 127 bytes, and saslauthd cuts it there" if len(text.encode()) > 127 else None
+
+
 def _labels(text: str) -> str | None:
     """Letters, digits and inner hyphens (RFC 1123 section 2.1) in labels of 63 octets (RFC 1035 section 2.3.4).
 
@@ -384,6 +391,7 @@ _FORMATS: dict[str, tuple[str, Callable[[str], str | None]]] = {
     "map-type": ("a Postfix table type such as lmdb", _map_type),
     "mode": ("a file mode such as 0640", _mode),
     "nexthop": ("a nexthop such as smtp:[192.0.2.25]:25", _nexthop),
+    "password": ("a password of at most 127 bytes without outer blanks", _password),
     "path": ("an absolute path such as /etc/ssl/certs/ca.pem", _path),
     "selector": ("a selector such as s2026", _selector),
     "single-line": ("one line of text", _single_line),

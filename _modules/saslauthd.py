@@ -281,46 +281,6 @@ def _processes(name: str, uid: int) -> list[tuple[str, set[int]]]:
     return found
 
 
-def config_line(key: str, value: str | int | bool) -> str:
-    """
-    Return one line of saslauthd.conf that the daemon reads back as exactly this value.
-
-    The format has no quotes, no escapes and no comments after a value: quotation marks, ``#`` and backslashes stand as
-    they are, also at the end. What can't be written is a line break, NUL, and a blank at the beginning.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call saslauthd.config_line ldap_scope sub
-
-    key
-        Name of the option.
-    value
-        Text, number or truth value; true is written as ``yes``. (saslauthd takes ``True`` and ``Yes`` for *no*.)
-
-    raises
-        CommandExecutionError, which names the option and not its value, when it can't be written or would be cut.
-    """
-    text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", key):
-        raise CommandExecutionError(f"saslauthd.conf can't have an option named {key!r}")
-    if not text:
-        raise CommandExecutionError(f"{key}: saslauthd.conf can't hold an empty value; leave the option out")
-    if text[0] in " \t\v\f\r":
-        raise CommandExecutionError(f"{key}: saslauthd.conf can't hold a value that begins with a blank")
-    if "\n" in text or "\0" in text:
-        raise CommandExecutionError(f"{key}: saslauthd.conf can't hold a value with a line break or NUL")
-    line = f"{key}: {text}\n"
-    most = OPTIONS.get(key)
-    most = min(most if isinstance(most, int) else LINE_BYTES, LINE_BYTES - len(f"{key}: \n"))
-    if len(text.encode()) > most:
-        raise CommandExecutionError(
-            f"{key}: the value has {len(text.encode())} bytes; saslauthd cuts it after {most} (saslauthd/lak.h)"
-        )
-    return line
-
-
 def check_config(staged: dict[str, str], config: str = "/etc/saslauthd.conf") -> list[str]:
     """
     Return everything that is wrong with a saslauthd.conf; nothing when it is right.

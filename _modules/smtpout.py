@@ -94,20 +94,36 @@ def verify() -> list[dict[str, str]]:
     if not site["valid"]:
         raise CommandExecutionError("the pillar is not right: " + "; ".join(site["errors"]))
     checks = [_check("Postfix greets and offers what it should", _greeting, site)]
-    for port in (587, 465) if site["authentication"]["submission"] else ():
-        checks.append(_check(f"users are served on port {port}", _port_open, port))
+    if site["authentication"]["submission"]:
+        checks += [_check(f"users are served on port {port}", _port_open, port) for port in (587, 465)]
     if site["clamav"]["enabled"]:
         checks.append(_check("the scanner finds the EICAR test virus", _scan, site))
-    for milter in site["milters"]:
-        checks.append(_check(f"the {milter['name']} milter answers", _milter, site, milter["name"]))
-        if milter["action"] == "accept":
-            seen = f"smtpout:{milter['name']}:on_fail lets mail pass when it can't be asked"
-            checks.append({"check": f"mail never passes {milter['name']} unseen", "state": "warning", "seen": seen})
+    checks += [
+        _check(f"the {milter['name']} milter answers", _milter, site, milter["name"]) for milter in site["milters"]
+    ]
     checks.append(_check("logins are checked", _saslauthd, site))
-    if site["authentication"]["clear_text_on_25"]:
-        seen = "smtpout:authentication:clear_text_on_25 lets passwords cross the network in clear text"
-        checks.append({"check": "passwords are encrypted on port 25", "state": "warning", "seen": seen})
+    checks += [{"check": check, "state": "warning", "seen": seen} for check, seen in _risks(site)]
     return checks
+
+
+def _risks(site: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what the pillar allows and an administrator should know: what was hoped for, and why it isn't so."""
+    risks = [
+        (
+            f"mail never passes {milter['name']} unseen",
+            f"smtpout:{milter['name']}:on_fail lets it when there is no answer",
+        )
+        for milter in site["milters"]
+        if milter["action"] == "accept"
+    ]
+    if site["authentication"]["clear_text_on_25"]:
+        seen = "smtpout:authentication:clear_text_on_25 lets them cross the network in clear text"
+        risks.append(("passwords are encrypted on port 25", seen))
+    if not _has_tls():
+        risks.append(("mail is encrypted where the other side can", "smtpd_tls_security_level in smtpout:postfix:main"))
+    if "user" not in site["verify"]:
+        risks.append(("a user can log in", "smtpout:verify has no user, so no login was tried"))
+    return risks
 
 
 def _check(name: str, ask: Callable[..., str], *arguments: Any) -> dict[str, str]:
@@ -119,16 +135,26 @@ def _check(name: str, ask: Callable[..., str], *arguments: Any) -> dict[str, str
 
 
 def _greeting(site: dict[str, Any]) -> str:
-    """Return the greeting on port 25; raise where it names another host or AUTH and STARTTLS aren't as the pillar says."""
+    """Return the greeting on port 25; raise where name, STARTTLS or AUTH aren't as main.cf and the pillar say."""
     answer = __salt__["postfix_config.probe"]()
     offers = answer["offers"]
     if not answer["greeting"].startswith(site["hostname"]):
         raise CommandExecutionError(f"it greets as {answer['greeting']}, and smtpout:hostname is {site['hostname']}")
-    if "starttls" not in offers:
-        raise CommandExecutionError("it does not offer STARTTLS")
+    if ("starttls" in offers) != _has_tls():
+        raise CommandExecutionError(
+            "it offers STARTTLS, and should not" if _has_tls() else "it does not offer STARTTLS"
+        )
     if ("auth" in offers) != site["authentication"]["clear_text_on_25"]:
         raise CommandExecutionError(f"without TLS it offers {'AUTH' if 'auth' in offers else 'no AUTH'} on port 25")
     return answer["greeting"]
+
+
+def _has_tls() -> bool:
+    """Tell whether Postfix is to offer TLS; the pillar's postfix:main can say otherwise."""
+    return __salt__["postfix_config.values"]("smtpd_tls_security_level")["smtpd_tls_security_level"] in (
+        "may",
+        "encrypt",
+    )
 
 
 def _port_open(port: int) -> str:
@@ -328,7 +354,7 @@ def _postfix_socket(socket: str) -> str:
 
 
 def _nexthop(written: str) -> str:
-    """Return a nexthop with its transport: what stands before the first colon is one, unless in brackets (transport(5))."""
+    """Return a nexthop with its transport: what stands before the first colon outside brackets (transport(5))."""
     return f"smtp:{written}" if written.startswith("[") or ":" not in written else written
 
 

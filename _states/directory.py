@@ -26,7 +26,7 @@ def reachable(name: str) -> dict[str, Any]:
         servers = __salt__["directory.check"]()
         ret["comment"] = f"Account, base, filters and attribute are right on {', '.join(servers)}."
     except CommandNotFoundError as err:
-        ret.update(result=None if __opts__["test"] else False, comment=str(err))
+        ret.update(result=bool(__opts__["test"]), comment=f"Not asked: {err}" if __opts__["test"] else str(err))
     except CommandExecutionError as err:
         ret.update(result=False, comment=str(err))
     return ret

@@ -40,7 +40,7 @@ def verified(
     """
     ret: dict[str, Any] = {"name": name, "result": True, "changes": {}, "comment": ""}
     if __opts__["test"] and not Path(socket).exists():
-        ret.update(result=None, comment="saslauthd isn't running yet; logins will be tried when it is.")
+        ret["comment"] = "Not asked: saslauthd isn't running yet; logins will be tried when it is."
         return ret
     try:
         user = user or __salt__["smtpout.settings"]()["verify"].get("user")
@@ -56,7 +56,8 @@ def verified(
             else "saslauthd answers. No login was tried, since smtpout:verify has no user."
         )
     except CommandExecutionError as err:
-        ret.update(result=None if __opts__["test"] else False, comment=str(err))
+        # What a dry run finds wrong may be what the apply is about to mend.
+        ret.update(result=bool(__opts__["test"]), comment=f"Now: {err}" if __opts__["test"] else str(err))
     return ret
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import importlib
 import importlib.metadata
 import os
@@ -16,7 +17,9 @@ from salt.exceptions import CommandExecutionError
 
 # invoke-rc.d asks this script whether a package's service may start (Debian policy 9.3.3); 101 says no.
 POLICY_SCRIPT = "/usr/sbin/policy-rc.d"
-POLICY_TEXT = "#!/bin/sh\n# Made by smtpout while it installs packages: nothing starts before it is configured.\nexit 101\n"
+POLICY_TEXT = (
+    "#!/bin/sh\n# Made by smtpout while it installs packages: nothing starts before it is configured.\nexit 101\n"
+)
 
 
 def valid(name: str) -> dict[str, Any]:
@@ -83,6 +86,30 @@ def python_packages_present(name: str, requirements: str) -> dict[str, Any]:
         return _result(name, f"Salt's Python lacks what the formula needs: {error}", result=False)
 
 
+def user_in_groups(name: str, user: str, groups: list[str]) -> dict[str, Any]:
+    """Put a daemon's user into the groups whose sockets it uses.
+
+    Unlike ``user.present`` it never makes a user, and a dry run names the same groups as the apply, also where the
+    packages that bring user and groups aren't installed yet.
+
+    :param name: the state's sentence.
+    :param user: the user that the daemon runs as.
+    :param groups: the groups' names.
+    """
+    changes = {group: {"old": "", "new": user} for group in groups if user not in _members(group)}
+    if not changes:
+        return _result(name, f"{user} is in {', '.join(groups)}.")
+    if __opts__["test"]:
+        return _result(name, f"Would put {user} into {', '.join(changes)}.", changes, result=None)
+    for group in changes:
+        __salt__["group.adduser"](group, user)
+    if left_out := [group for group in changes if user not in _members(group)]:
+        return _result(
+            name, f"{user} could not be put into {', '.join(left_out)}; are user and group there?", result=False
+        )
+    return _result(name, f"Put {user} into {', '.join(changes)}.", changes)
+
+
 def verified(name: str) -> dict[str, Any]:
     """Ask the running relay whether it does what the pillar says (see ``smtpout.verify``).
 
@@ -123,7 +150,9 @@ def queue_empty(name: str, delete: bool = False) -> dict[str, Any]:
         return _result(name, str(error), result=False)
 
 
-def _result(name: str, comment: str, changes: dict[str, Any] | None = None, result: bool | None = True) -> dict[str, Any]:
+def _result(
+    name: str, comment: str, changes: dict[str, Any] | None = None, result: bool | None = True
+) -> dict[str, Any]:
     """Return a state's answer."""
     return {"name": name, "result": result, "changes": changes or {}, "comment": comment}
 
@@ -148,6 +177,14 @@ def _remove_policy_script() -> None:
     script = Path(POLICY_SCRIPT)
     if not __opts__["test"] and script.is_file() and script.read_text(encoding="utf-8") == POLICY_TEXT:
         script.unlink()
+
+
+def _members(group: str) -> list[str]:
+    """Return a group's members, none where there is no such group yet."""
+    try:
+        return grp.getgrnam(group).gr_mem
+    except KeyError:
+        return []
 
 
 def _pinned(requirements: str) -> dict[str, str]:

@@ -13,6 +13,11 @@ import salt.loader
 from support import minion_opts
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what bin/test hands on."""
+    parser.addoption("--update", action="store_true", help="write what is generated instead of comparing it")
+
+
 class States:
     """The state functions, called by name; ``test=True`` goes in as an option, as Salt does it."""
 

@@ -6,8 +6,12 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import salt._logging
 import salt.config
 import yaml
+
+# Salt keeps its first log records for a console that no test opens, and would print them all at the end.
+salt._logging.shutdown_temp_handler()
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

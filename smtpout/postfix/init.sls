@@ -17,10 +17,9 @@ No other mail server stands in the way:
       - smtpout: The mail system's packages are installed and held back until configured
 
 Postfix may use the sockets of saslauthd and the milters:
-  user.present:
-    - name: {{ postfix.user }}
+  smtpout.user_in_groups:
+    - user: {{ postfix.user }}
     - groups: {{ postfix.groups | json }}
-    - remove_groups: false
     - require:
       - smtpout: The mail system's packages are installed and held back until configured
 
@@ -81,7 +80,7 @@ Postfix runs the site's configuration:
     - watch_files: [{{ postfix.certificate_chain }}]
     - probe: postfix_config.probe
     - require:
-      - user: Postfix may use the sockets of saslauthd and the milters
+      - smtpout: Postfix may use the sockets of saslauthd and the milters
       - postmap: Local aliases are a map that Postfix can read
       - pkg: No other mail server stands in the way
       - config_set: saslauthd checks passwords in the directory

@@ -25,6 +25,18 @@ EICAR = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}" + b"$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!
 ARRIVAL = 30.0
 
 
+class Entry(NamedTuple):
+    """Where and how a client comes in."""
+
+    port: int = 25
+    tls: str = "no"  # or starttls, implicit
+
+
+SERVERS = Entry()
+USERS = Entry(587, "starttls")
+USERS_OVER_TLS = Entry(465, "implicit")
+
+
 class Answer(NamedTuple):
     """One answer of a server."""
 
@@ -40,8 +52,7 @@ def session(
     lab: Lab,
     *,
     address: str = CLIENT,
-    port: int = 25,
-    tls: str = "no",
+    entry: Entry = SERVERS,
     user: str = "",
     password: str = PASSWORD,
     sender: str = "",
@@ -51,13 +62,13 @@ def session(
     """Hold one SMTP session with the relay and return its answers, the last of them the one that counts.
 
     :param address: where the client stands: the site's network by default.
-    :param tls: no, starttls or implicit.
+    :param entry: port and TLS.
     :param user: whom to log in as; nobody when empty.
     :param message: what to send; without one the session ends after the recipients.
     """
     text = message.as_bytes(policy=email.policy.SMTP).decode() if message else ""
     given = {
-        "host": RELAY, "port": port, "tls": tls, "user": user, "password": password,
+        "host": RELAY, "port": entry.port, "tls": entry.tls, "user": user, "password": password,
         "sender": sender, "recipients": list(recipients), "message": text,
     }  # fmt: skip
     done = lab.client(address).run([sys.executable, str(SCRIPT)], input=json.dumps(given), timeout=120)

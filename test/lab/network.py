@@ -98,9 +98,9 @@ class Network:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(int(process), signal.SIGKILL)
                 run(["ip", "netns", "delete", name])
-            if NAMESPACES.is_mount() and not any(NAMESPACES.iterdir()):
-                # The first `ip netns add` mounted it.
-                run(["umount", str(NAMESPACES)])
+            if NAMESPACES.is_dir() and not any(NAMESPACES.iterdir()):
+                # The first `ip netns add` made it and mounted it on itself.
+                run(["umount", str(NAMESPACES)], check=False)
                 NAMESPACES.rmdir()
             if RUN.is_dir() and not any(path.is_dir() for path in RUN.iterdir()):
                 _open_routes()

@@ -6,6 +6,7 @@ import pytest
 
 from lab.conftest import Applied
 
+ALIASES = "Local aliases are a map that Postfix can read"
 UNITS = ["postfix", "saslauthd", "clamav-daemon", "clamav-milter", "clamav-freshclam", "opendkim"]
 
 
@@ -25,14 +26,20 @@ def test_dry_run_writes_nothing(applied: Applied, step: str) -> None:
 
 
 def test_dry_run_predicts_what_the_apply_then_changes(applied: Applied) -> None:
-    assert applied.changed("dry run") == applied.changed("first")
+    # Debian's package builds hash:/etc/aliases itself when it is installed, which a dry run before can't know.
+    built_by_the_package = [ALIASES] if applied.suite == "recipe" else []
+    predicted = [name for name in applied.changed("dry run") if name not in built_by_the_package]
+    assert predicted == applied.changed("first")
     assert applied.changed("dry run again") == []
 
 
 def test_dry_run_names_every_configuration_file_that_the_apply_then_changes(applied: Applied) -> None:
-    for name, state in applied.runs["first"].items():
-        if "config_set_|" in f"{state.get('__sls__')}" or "service" in state["changes"]:
-            assert sorted(applied.runs["dry run"][name]["changes"]) == sorted(state["changes"]), name
+    sets = [
+        name for name, state in applied.runs["first"].items() if any(key.startswith("/") for key in state["changes"])
+    ]
+    assert len(sets) > 5
+    for name in sets:
+        assert sorted(applied.runs["dry run"][name]["changes"]) == sorted(applied.runs["first"][name]["changes"]), name
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -48,7 +55,7 @@ def test_no_service_ran_before_its_configuration_was_in_place(applied: Applied, 
         unit = "postfix"
     relay = applied.lab.host("relay")
     said = relay.run(["journalctl", "--unit", unit, "--output=cat", "--no-pager"]).stdout
-    assert said.count("Started ") == 1, said
+    assert len([line for line in said.splitlines() if line.startswith("Started ")]) == 1, said
 
 
 def test_the_original_configuration_is_kept_once(applied: Applied) -> None:

@@ -22,7 +22,10 @@ def with_mail_waiting(relay_of: Relay) -> Iterator[Applied]:
     applied.lab.host("delivery").run(["systemctl", "stop", "postfix@-"])
     recipient = "usuario01@domain01.dom"
     answers = mail.session(
-        applied.lab, sender="app@domain01.dom", recipients=[recipient], message=mail.compose("app@domain01.dom", recipient)
+        applied.lab,
+        sender="app@domain01.dom",
+        recipients=[recipient],
+        message=mail.compose("app@domain01.dom", recipient),
     )
     assert answers[-1].code == 250, answers
     try:
@@ -46,7 +49,7 @@ def test_clean_refuses_while_mail_waits_then_undoes_all_but_keys(with_mail_waiti
     relay = applied.lab.host("relay")
 
     applied.apply("refused", sls="smtpout.clean")
-    assert list(applied.failed("refused"))[0] == "No mail is lost with the queue"
+    assert next(iter(applied.failed("refused"))) == "No mail is lost with the queue"
     assert "1 messages wait" in applied.failed("refused")["No mail is lost with the queue"]
     assert applied.changed("refused") == []
     assert relay.run(["systemctl", "is-active", "postfix"]).stdout.strip() == "active"

@@ -1,13 +1,12 @@
 """Every line of the recipe is on the applied relay, or in README's table of differences.
 
-``recipe.yaml`` is the recipe, README's table is the list of differences: each row of it is one, and one that is none any
-longer fails here as well.
+``recipe.yaml`` is the recipe, README's table is the list of differences: each row of it is one, and one that is none
+any longer fails here as well.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -55,7 +54,8 @@ def differences() -> list[str]:
     """Return the rows of README's table, as ``file: parameter``."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     section = text[text.index("## Differences from the recipe") : text.index("## Layout")]
-    return re.findall(r"^\| ([\w.-]+: [^|]+?) \|", section, re.MULTILINE)
+    rows = re.findall(r"^\| ([\w.-]+: [^|]+?) \|", section, re.MULTILINE)
+    return rows[1:]  # the first is the heading
 
 
 def parameters(host: Host, path: str, separator: str) -> dict[str, str]:
@@ -92,9 +92,9 @@ def unlike_the_recipe(applied: Applied) -> dict[str, tuple[str, Any]]:
     compare("keys", key_facts(host))
     trusted = host.read("/etc/opendkim/TrustedHosts").splitlines()
     found |= {f"TrustedHosts: {line}": (line, None) for line in RECIPE["TrustedHosts"] if line not in trusted}
-    is_enabled: Callable[[str], str] = lambda unit: host.run(["systemctl", "is-enabled", unit], check=False).stdout.strip()
     for service in RECIPE["services"]:
-        if is_enabled(UNITS.get(service, service)) != "enabled":
+        unit = UNITS.get(service, service)
+        if host.run(["systemctl", "is-enabled", unit], check=False).stdout.strip() != "enabled":
             found[f"services: {service}"] = ("enabled", None)
     for copy in RECIPE["copies"]:
         if host.run(["test", "-s", COPIES[copy]], check=False).returncode != 0:

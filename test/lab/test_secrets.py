@@ -41,7 +41,9 @@ def test_no_process_is_given_a_secret(applied: Applied, secrets: list[str]) -> N
 
     relay = applied.lab.host("relay")
     # One that has everything to do again.
-    relay.run(["rm", "-f", "/etc/saslauthd.conf", "/etc/postfix/people-mycompany.ldap", "/var/lib/smtpout/postfix.json"])
+    relay.run(
+        ["rm", "-f", "/etc/saslauthd.conf", "/etc/postfix/people-mycompany.ldap", "/var/lib/smtpout/postfix.json"]
+    )
     with subprocess.Popen(
         relay.argv(["python3", "-c", WATCHER]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as watcher:
@@ -86,7 +88,9 @@ def test_no_other_user_can_read_a_file_with_a_secret(applied: Applied, secrets: 
         paths = [path for path, _ in files_with(applied, secret)]
         assert "/srv/pillar/site.sls" in paths
         for path in paths:
-            reader = relay.run(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "cat", path], check=False)
+            reader = relay.run(
+                ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "cat", path], check=False
+            )
             assert reader.returncode != 0, f"nobody can read {path}"
 
 

@@ -44,7 +44,6 @@ PASSWORDS = {
     "blanks inside and behind": "a  b\tc ",
     "not ASCII": "contraseña-пароль-€\xa0",
     "colon": ": ldap_scope: one",
-    "carriage return": "a\rb",
     "longest": "x" * 127,
 }
 
@@ -183,19 +182,21 @@ class TestLogins:
         self, modules: Any, slapd: Slapd, daemon: Callable[[str], Daemon], password: str
     ) -> None:
         number = list(PASSWORDS.values()).index(password)
-        line = modules["saslauthd.config_line"]("ldap_bind_pw", password)
+        line = modules["config_text.overridden"]("", {"ldap_bind_pw": password}, ": ").splitlines()[-1] + "\n"
         configuration = saslauthd_conf(slapd.uri, ldap_bind_dn=f"cn=app{number},ou=mailapps,{BASE}")
         mux = daemon(configuration.replace("ldap_bind_pw: Pass2016Mail\n", line)).socket
         assert modules["saslauthd.authenticate"]("usuario01", USER_PASSWORD, socket=mux) is True
 
-    def test_the_daemon_cuts_what_config_line_refuses_as_too_long(
-        self, modules: Any, slapd: Slapd, daemon: Callable[[str], Daemon]
+    def test_the_daemon_cuts_what_is_too_long_for_it(
+        self, modules: Any, slapd: Slapd, daemon: Callable[[str], Daemon], directory: Path
     ) -> None:
         bind_dn = f"cn=app{len(PASSWORDS)},ou=mailapps,{BASE}"
         mux = daemon(saslauthd_conf(slapd.uri, ldap_bind_dn=bind_dn, ldap_bind_pw="x" * 128)).socket
         assert modules["saslauthd.authenticate"]("usuario01", USER_PASSWORD, socket=mux) is False
-        with pytest.raises(CommandExecutionError, match="128 bytes; saslauthd cuts it after 127"):
-            modules["saslauthd.config_line"]("ldap_bind_pw", "x" * 128)
+        config = str(directory / "saslauthd.conf")
+        assert (
+            "128 bytes; saslauthd cuts it after 127" in modules["saslauthd.check_config"]({config: config}, config)[0]
+        )
 
     def test_the_daemon_says_nothing_of_what_check_config_finds(
         self, modules: Any, slapd: Slapd, daemon: Callable[[str], Daemon], directory: Path
@@ -317,8 +318,8 @@ class TestVerified:
         assert ret["result"] is True
         assert "No login was tried" in ret["comment"]
 
-    @pytest.mark.parametrize(("test", "result"), [(False, False), (True, None)])
-    def test_no_socket(self, verified: Callable[..., Any], test: bool, result: bool | None) -> None:
+    @pytest.mark.parametrize(("test", "result"), [(False, False), (True, True)])
+    def test_no_socket(self, verified: Callable[..., Any], test: bool, result: bool) -> None:
         ret = verified(test=test)
         assert ret["result"] is result
         assert ("There is no socket" in ret["comment"]) is not test

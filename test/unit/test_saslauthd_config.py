@@ -7,36 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from salt.exceptions import CommandExecutionError
 from slapd_server import saslauthd_conf
-
-
-class TestConfigLine:
-    """What can be written, and what can't."""
-
-    def test_values_are_written_as_the_daemon_reads_them(self, modules: Any) -> None:
-        line = modules["saslauthd.config_line"]
-        assert line("ldap_start_tls", True) == "ldap_start_tls: yes\n"
-        assert line("ldap_start_tls", False) == "ldap_start_tls: no\n"
-        assert line("ldap_timeout", 5) == "ldap_timeout: 5\n"
-
-    @pytest.mark.parametrize(
-        "value", [" Secret", "\tSecret", "\rSecret", "Sec\nret", "Sec\0ret", "", "Secret" * 22], ids=ascii
-    )
-    def test_what_cannot_be_written_is_refused_without_showing_it(self, modules: Any, value: str) -> None:
-        with pytest.raises(CommandExecutionError, match="ldap_bind_pw") as error:
-            modules["saslauthd.config_line"]("ldap_bind_pw", value)
-        assert "Secret" not in str(error.value)
-
-    def test_a_whole_line_has_a_longest_length_too(self, modules: Any) -> None:
-        longest = 4095 - len("ldap_filter: \n")
-        assert len(modules["saslauthd.config_line"]("ldap_filter", "x" * longest)) == 4095
-        with pytest.raises(CommandExecutionError, match="saslauthd cuts it"):
-            modules["saslauthd.config_line"]("ldap_filter", "x" * (longest + 1))
-
-    def test_an_option_name_cannot_hide_another_line(self, modules: Any) -> None:
-        with pytest.raises(CommandExecutionError, match="can't have an option named"):
-            modules["saslauthd.config_line"]("ldap_scope: sub\nldap_debug", 1)
 
 
 class TestCheckConfig:

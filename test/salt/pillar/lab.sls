@@ -4,4 +4,4 @@ smtpout:
     signatures:
       mirrors: [localhost]
       exclude: [main, daily, bytecode]
-      urls: ['file:///srv/formula/test/lab/relay/signatures/lab.ndb']
+      urls: ['file:///srv/formula/test/lab/signatures/lab.ndb']
