@@ -1,6 +1,7 @@
 """The recipe's own checks: what bin/demo shows and the lab suite asserts, one function each.
 
-Each takes the lab and its users' way in, returns what was seen in one line, and raises AssertionError with what was seen instead.
+Each takes the lab and its users' way in, returns what was seen in one line, and raises AssertionError with what was
+seen instead.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def publish_keys(lab: Lab) -> list[str]:
 
 
 @check("saslauthd accepts usuario01")
-def accepts_the_user(lab: Lab, entry: mail.Entry) -> str:
+def accepts_the_user(lab: Lab, _entry: mail.Entry) -> str:
     """The recipe's testsaslauthd, without the password in argv: it is the pillar's verify user."""
     answer = salt(lab, "saslauthd.authenticate", USER)
     assert answer is True, answer
@@ -50,7 +51,7 @@ def accepts_the_user(lab: Lab, entry: mail.Entry) -> str:
 
 
 @check("saslauthd refuses a wrong password")
-def refuses_a_wrong_password(lab: Lab, entry: mail.Entry) -> str:
+def refuses_a_wrong_password(lab: Lab, _entry: mail.Entry) -> str:
     """A password that nobody has is no secret: it may stand in argv."""
     answer = salt(lab, "saslauthd.authenticate", USER, "password=wrong")
     assert answer is False, answer
@@ -109,19 +110,19 @@ def virus_is_refused(lab: Lab, entry: mail.Entry) -> str:
 
 
 @check("an unknown recipient of domain01.dom is refused by the LDAP map")
-def unknown_recipient_of_the_first_domain(lab: Lab, entry: mail.Entry) -> str:
+def unknown_recipient_of_the_first_domain(lab: Lab, _entry: mail.Entry) -> str:
     """The main domain."""
     return _unknown(lab, "nobody@domain01.dom")
 
 
 @check("an unknown recipient of domain02.dom is refused by the LDAP map")
-def unknown_recipient_of_the_second_domain(lab: Lab, entry: mail.Entry) -> str:
+def unknown_recipient_of_the_second_domain(lab: Lab, _entry: mail.Entry) -> str:
     """The second one, which the recipe forgot."""
     return _unknown(lab, "nobody@domain02.dom")
 
 
 @check("a stranger's mail to outside.example is refused")
-def stranger_is_refused(lab: Lab, entry: mail.Entry) -> str:
+def stranger_is_refused(lab: Lab, _entry: mail.Entry) -> str:
     """The relay is not open."""
     answers = mail.session(
         lab, address=mail.STRANGER, sender="a@stranger.example", recipients=["somebody@outside.example"]
