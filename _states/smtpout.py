@@ -15,11 +15,16 @@ from typing import Any
 import salt.utils.files
 from salt.exceptions import CommandExecutionError
 
-# invoke-rc.d asks this script whether a package's service may start (Debian policy 9.3.3); 101 says no.
+# invoke-rc.d asks this script whether a package's service may start (Debian policy 9.3.3); 101 says no. Another mail
+# server that gives way must be allowed to stop.
 POLICY_SCRIPT = "/usr/sbin/policy-rc.d"
-POLICY_TEXT = (
-    "#!/bin/sh\n# Made by smtpout while it installs packages: nothing starts before it is configured.\nexit 101\n"
-)
+POLICY_TEXT = """#!/bin/sh
+# Made by smtpout while it installs packages: nothing starts before it is configured.
+for argument; do
+    if [ "$argument" = stop ]; then exit 0; fi
+done
+exit 101
+"""
 
 
 def valid(name: str) -> dict[str, Any]:

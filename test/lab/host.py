@@ -20,7 +20,8 @@ umount --recursive /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 mkdir -p "/sys/fs/cgroup/$cgroup"
 echo $$ >"/sys/fs/cgroup/$cgroup/cgroup.procs"
-echo $$ >"$pid"
+echo $$ >"$pid.new"
+mv "$pid.new" "$pid"  # never seen empty
 export SYSTEMD_NSPAWN_LOCK=0
 exec systemd-nspawn "$@"
 """
@@ -109,12 +110,13 @@ class Host:
 
     def _wait_until_booted(self) -> None:
         ends = time.monotonic() + BOOT_TIMEOUT
-        while time.monotonic() < ends:
+        gone = 0
+        while time.monotonic() < ends and gone < 20:
             time.sleep(0.05)
             if self.state() in ("running", "degraded"):
                 return
-            if (self.folder / "pid").exists() and not self.is_up():
-                break
+            # A process that just becomes another program has no arguments for a moment.
+            gone = gone + 1 if (self.folder / "pid").exists() and not self.is_up() else 0
         said = self.console.read_text(errors="replace").strip().splitlines()[-1:]
         raise LabError(f"{self.name}: did not boot, see {self.console}: {' '.join(said)}")
 

@@ -53,21 +53,22 @@ exec chroot "$root" "$@"
 
 @dataclass(frozen=True)
 class Image:
-    """A root file system: its name, its Debian release, its folder and the environment of the folder's build.sh."""
+    """A root file system: its name, its Debian release, its folder, build.sh's environment and files besides."""
 
     name: str
     release: str
     folder: Path | None = None
     settings: dict[str, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
 
     @functools.cached_property
     def key(self) -> str:
         """A hash of what the image is made from, as it was when first asked for."""
         parts = [self.release, *BASE, *(f"{name}={value}" for name, value in sorted(self.settings.items()))]
-        for path in sorted(self.folder.rglob("*")) if self.folder else []:
+        for path in [*sorted(self.folder.rglob("*")), *self.files] if self.folder else []:
             if path.is_file():
                 content = hashlib.sha256(path.read_bytes()).hexdigest()
-                parts.append(f"{path.relative_to(FOLDER)} {path.stat().st_mode:o} {content}")
+                parts.append(f"{os.path.relpath(path, FOLDER)} {path.stat().st_mode:o} {content}")
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
     @property
@@ -140,6 +141,8 @@ class Image:
     def _build_folder(self, root: Path, folder: Path, log: TextIO, progress: Progress) -> None:
         inside = root / "usr/local/lib/lab"
         shutil.copytree(folder, inside)
+        for file in self.files:
+            shutil.copy(file, inside)
         # A package's own start script must not start anything in the chroot.
         hold = root / "usr/sbin/policy-rc.d"
         hold.write_text("#!/bin/sh\nexit 101\n")
@@ -244,8 +247,8 @@ def remove(path: Path) -> None:
 
 def relay(release: str, salt_version: str = SALT_VERSION) -> Image:
     """The image of a relay to be: bare, with Salt and everything that the formula will install beside it."""
-    settings = {"SALT_VERSION": salt_version}
-    return Image(f"relay-{release}-salt{salt_version}", release, FOLDER / "relay", settings)
+    settings, lock = {"SALT_VERSION": salt_version}, FOLDER.parents[1] / "bin" / "requirements.txt"
+    return Image(f"relay-{release}-salt{salt_version}", release, FOLDER / "relay", settings, (lock,))
 
 
 def services() -> Image:

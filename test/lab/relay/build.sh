@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs in the chroot of a base system: a host on which nothing is installed yet, with all that the formula
 # will ask for (packages, wheels) lying beside it, since a booted host reaches no network.
-# SALT_VERSION comes from the environment. A line "step: ..." is shown as progress.
+# SALT_VERSION comes from the environment, requirements.txt from bin/. A line "step: ..." is shown as progress.
 set -eu
 here=/usr/local/lib/lab
 
@@ -29,6 +29,11 @@ ln -s /opt/salt/bin/salt-call /usr/local/bin/salt-call
 
 echo "step: wheels for the formula"
 /opt/salt/bin/pip wheel --use-pep517 --wheel-dir /srv/wheels ldap3==2.9.1 dkimpy==1.1.8 dnspython==2.9.2
+
+echo "step: what bin/apply brings to a host without Salt"
+# Two of the locked packages are sources, and setuptools and the rest are what builds them.
+/opt/salt/bin/pip download --no-deps --require-hashes --dest /srv/locked --requirement $here/requirements.txt
+/opt/salt/bin/pip download --dest /srv/locked setuptools wheel looseversion packaging importlib-metadata
 printf '[global]\nno-index = true\nfind-links = /srv/wheels\n' >/etc/pip.conf
 
 echo "step: configuration"

@@ -1,0 +1,144 @@
+"""What a site says in its pillar comes out on the relay, and can be taken back; and the ways in besides the lab's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from support import PILLARS, load
+
+from lab import mail
+from lab.checks import CHECKS
+from lab.conftest import Applied
+from lab.host import Host
+from lab.lab import Lab
+
+
+@pytest.fixture
+def site(example: Applied) -> Iterator[dict[str, Any]]:
+    """Return the example's site, to be changed and applied; afterwards the example is applied again."""
+    yield load("example")["smtpout"]
+    _apply(example, load("example")["smtpout"], "as it was")
+    assert example.failed("as it was") == {}
+
+
+def _apply(applied: Applied, site: dict[str, Any], step: str) -> None:
+    applied.lab.set_pillar(yaml.safe_dump({"smtpout": site}))
+    applied.apply(step)
+
+
+def _changed(applied: Applied, site: dict[str, Any]) -> None:
+    """Apply a changed site: nothing fails, and a second time nothing changes."""
+    _apply(applied, site, "changed site")
+    assert applied.failed("changed site") == {}
+    assert applied.changed("changed site") == ["Postfix runs the site's configuration"]
+    _apply(applied, site, "changed site again")
+    assert applied.changed("changed site again") == []
+
+
+def _postconf(host: Host, *arguments: str) -> str:
+    return host.run(["postconf", *arguments]).stdout.strip()
+
+
+def test_mail_goes_to_a_delivery_layer_that_has_a_name(example: Applied, site: dict[str, Any]) -> None:
+    site["delivery"]["nexthop"] = "smtp:smtp-delivery.cloud0.hc.mycompany.dom:25"
+    _changed(example, site)
+    assert CHECKS["a user's mail to domain01.dom reaches the delivery layer"](example.lab, mail.USERS)
+
+
+def test_one_domain_may_have_a_delivery_layer_of_its_own(example: Applied, site: dict[str, Any]) -> None:
+    site["delivery"]["nexthop"] = "smtp:[172.16.11.250]:25"  # nobody
+    site["delivery"]["domains"] = {"domain02.dom": "smtp:[172.16.11.96]:25"}
+    _changed(example, site)
+    assert CHECKS["a user's mail to domain02.dom reaches the delivery layer"](example.lab, mail.USERS)
+
+
+def test_any_parameter_service_and_map_can_be_set_and_removed(example: Applied, site: dict[str, Any]) -> None:
+    relay = example.lab.host("relay")
+    table = "/etc/postfix/sender_canonical"
+    site["postfix"] = {
+        "main": {"smtpd_recipient_limit": 7, "biff": None, "sender_canonical_maps": f"lmdb:{table}"},
+        "master": {"465/inet": None, "2525/inet": {"private": "n", "command": "smtpd", "options": {"biff": True}}},
+        "maps": {"sender_canonical": {"entries": {"app@domain01.dom": "usuario01@domain01.dom"}}},
+    }
+    _changed(example, site)
+    assert _postconf(relay, "-h", "smtpd_recipient_limit") == "7"
+    assert "biff" not in _postconf(relay, "-n", "biff")
+    assert _postconf(relay, "-M", "465/inet") == ""
+    assert _postconf(relay, "-P", "2525/inet/biff") == "2525/inet/biff = yes"
+    assert relay.run(["postmap", "-q", "app@domain01.dom", f"lmdb:{table}"]).stdout.strip() == "usuario01@domain01.dom"
+    answers = mail.session(example.lab, entry=mail.Entry(2525))
+    assert answers[0].code == 220, answers
+    _apply(example, load("example")["smtpout"], "taken back")
+    assert example.failed("taken back") == {}
+    assert _postconf(relay, "-h", "smtpd_recipient_limit") == "200"
+    assert relay.run(["test", "-e", f"{table}.lmdb"], check=False).returncode == 1, "the map is gone with its entry"
+
+
+def test_a_wrong_pillar_changes_nothing_and_everything_wrong_is_said(example: Applied, site: dict[str, Any]) -> None:
+    site["opendkim"]["bits"] = 512
+    site["networks"] = ["0.0.0.0/0"]
+    site["directory"]["bind_pasword"] = site["directory"].pop("bind_password")
+    _apply(example, site, "wrong pillar")
+    assert list(example.runs["wrong pillar"]) == ["The site's pillar is right"]
+    said = example.failed("wrong pillar")["The site's pillar is right"]
+    for part in ("smtpout:opendkim:bits", "RFC 8301", "smtpout:directory:bind_pasword", "did you mean bind_password"):
+        assert part in said
+    assert load("example")["smtpout"]["directory"]["bind_password"] not in said
+    assert CHECKS["SMTP AUTH answers 235"](example.lab, mail.USERS)
+
+
+def test_modules_that_were_synced_do_as_well(example: Applied) -> None:
+    relay = example.lab.host("relay")
+    config = "file_client: local\nfile_roots: {base: [/srv/formula]}\npillar_roots: {base: [/srv/pillar]}\n"
+    relay.write("/root/synced/minion", config + "root_dir: /root/synced\n", mode="0600")
+    call = ["salt-call", "--local", "--config-dir=/root/synced", "--out=json", "--retcode-passthrough"]
+    dry_run = [*call, "state.apply", "smtpout", "test=True"]
+    unsynced = relay.run(dry_run, check=False, timeout=120)
+    assert unsynced.returncode != 0
+    assert "run salt-call saltutil.sync_all" in unsynced.stdout
+    relay.run([*call, "saltutil.sync_all"], timeout=120)
+    synced = relay.run(dry_run, check=False, timeout=120)
+    assert synced.returncode == 0, synced.stdout
+    assert '"result": false' not in synced.stdout
+
+
+@pytest.fixture
+def bare(release: str) -> Iterator[Lab]:
+    """Return a lab with a relay that nothing was done to yet."""
+    lab = Lab(f"bare{release[:6]}", release, quiet=True)
+    lab.down()
+    lab.up()
+    yield lab
+    lab.down()
+
+
+@pytest.mark.timeout(300)
+def test_the_mail_server_that_was_there_before_gives_way(bare: Lab) -> None:
+    relay = bare.host("relay")
+    relay.run(["apt-get", "-qq", "update"])
+    relay.run(["sh", "-c", "DEBIAN_FRONTEND=noninteractive apt-get -qq -y install exim4-daemon-light"], timeout=120)
+    assert relay.run(["systemctl", "is-active", "exim4"], check=False).stdout.strip() == "active"
+    done = bare.apply()
+    assert done.returncode == 0, done.stdout
+    assert "smtpout: applied" in done.stdout.splitlines()[-1]
+    assert relay.run(["dpkg-query", "-W", "-f=${db:Status-Abbrev}", "exim4-base"], check=False).stdout.strip() != "ii"
+    assert CHECKS["SMTP AUTH answers 235"](bare, mail.USERS)
+    again = bare.apply()
+    assert " 0 changed, 0 failed" in again.stdout.splitlines()[-1]
+
+
+@pytest.mark.timeout(400)
+def test_salt_is_brought_where_it_is_missing(bare: Lab) -> None:
+    relay = bare.host("relay")
+    relay.run(["rm", "-rf", "/opt/salt", "/usr/local/bin/salt-call", "/etc/salt"])
+    site = bare.set_pillar(PILLARS["example"].read_text(encoding="utf-8"))
+    # What a registry would answer lies in the host, which reaches none.
+    apply = ["env", "PIP_FIND_LINKS=/srv/locked", "/srv/formula/bin/apply", *site]
+    done = relay.run(apply, timeout=300)
+    assert "Salt is missing: installing it into /opt/smtpout/salt" in done.stderr
+    assert "smtpout: applied" in done.stdout.splitlines()[-1]
+    assert " 0 changed, 0 failed" in relay.run(apply, timeout=120).stdout.splitlines()[-1]
+    assert relay.run(["test", "-e", "/etc/salt"], check=False).returncode == 1, "/etc/salt is nobody's but Salt's"
