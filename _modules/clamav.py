@@ -178,8 +178,8 @@ def check_config(staged: dict[str, str], program: str) -> list[str]:
     """
     Return everything that ClamAV's own parser has against a program's configuration; nothing when it is right.
 
-    Finds unknown and deprecated options, wrong values, and what a program can't do without. What is right in
-    the file and wrong on the host, such as a user, a directory or a taken port, shows when the daemon starts.
+    Finds unknown and deprecated options, wrong values, what a program can't do without, and a taken port. What else is
+    right in the file and wrong on the host, such as a user or a directory, shows when the daemon starts.
 
     CLI Example:
 
@@ -198,7 +198,7 @@ def check_config(staged: dict[str, str], program: str) -> list[str]:
     """
     config = __salt__["smtpout.settings"]()["clamav"][_ROOMS[program]]["configuration"]
     lines = Path(staged[config]).read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-    complaints = _needed(lines, program) + _cut(lines)
+    complaints = _needed(lines, program) + _taken(lines, _ROOMS[program])
     # A directory that only this user may enter, since freshclam.conf can hold a proxy's password.
     with tempfile.TemporaryDirectory(prefix="smtpout-clamav-") as directory:
         copy = Path(directory, CONFIGURATIONS[program])
@@ -244,13 +244,15 @@ def _needed(lines: list[str], program: str) -> list[str]:
     return [f"{' or '.join(options)} is missing" for options in NEEDED[program] if not names.intersection(options)]
 
 
-def _cut(lines: list[str]) -> list[str]:
-    """Return the options whose value ClamAV 1.4 would cut at a ``#``, in quotation marks too."""
-    return [
-        f"{line.split()[0]}: the value is cut at its #, which begins a comment"
-        for line in lines
-        if "#" in line and not line.lstrip().startswith("#")
-    ]
+def _taken(lines: list[str], room: str) -> list[str]:
+    """Return the ports that a program is to listen on and that another one has."""
+    options = {words[0]: words[1] for line in lines if len(words := line.split()) == 2}
+    ports = {"MilterSocket": options.get("MilterSocket", "")}
+    if "TCPSocket" in options:
+        ports["TCPSocket"] = f"inet:{options['TCPSocket']}@{options.get('TCPAddr', '0.0.0.0')}"  # noqa: S104
+    units = [__salt__["smtpout.settings"]()["clamav"][room]["service"]]
+    found = {option: __salt__["listener.socket_conflict"](socket, units) for option, socket in ports.items()}
+    return [f"{option} {options[option]}: the port is taken by {taken}" for option, taken in found.items() if taken]
 
 
 def missing_databases(directory: str) -> list[str]:

@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -139,7 +140,7 @@ def complaints(
         for path in staged.values():
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         for file in files:
-            Path(staged[file["name"]]).write_text(_redirected(file["text"], staged), encoding="utf-8")
+            _stage(file, staged)
         for table in maps:
             __salt__["postmap.build"](staged[table["name"]], table["type"], table["entries"], **table["options"])
         return [line.replace(directory, "") for line in __salt__[check](staged=staged, **(check_args or {}))]
@@ -149,6 +150,18 @@ def complaints(
         raise CommandExecutionError(str(error).replace(directory, "")) from error
     finally:
         shutil.rmtree(directory)
+
+
+def _stage(file: dict[str, Any], staged: dict[str, str]) -> None:
+    """Write a file aside as it will be: its owner counts, and its age, since Postfix rereads one younger than 2 s."""
+    path = staged[file["name"]]
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as stream:
+        stream.write(_redirected(file["text"], staged))
+        stream.flush()
+        with suppress(KeyError, PermissionError):  # a user that doesn't exist yet; config_swap will say so
+            os.fchown(stream.fileno(), pwd.getpwnam(file["user"]).pw_uid, grp.getgrnam(file["group"]).gr_gid)
+        os.fchmod(stream.fileno(), int(file["mode"], 8))
+        os.utime(stream.fileno(), (time.time() - 3,) * 2)
 
 
 def map_differs(table: dict[str, Any]) -> bool:

@@ -24,6 +24,7 @@ import pwd
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,7 @@ from salt.exceptions import CommandExecutionError
 ORIGINAL = ".ORG"
 ASIDE = ".smtpout-"
 KEPT = "kept.json"
+SETTLED = 3  # seconds
 
 
 def state_dir() -> str:
@@ -350,6 +352,8 @@ def _aside(path: str | Path, data: bytes, mode: int, uid: int = -1, gid: int = -
         stream.flush()
         os.fchown(handle, uid, gid)
         os.fchmod(handle, mode)
+        # Each daemon of Postfix rereads a file that is younger than 2 s, 0.3 s later and again (dict_load_file_xt()).
+        os.utime(handle, (time.time() - SETTLED,) * 2)
         os.fsync(handle)
     return temporary
 

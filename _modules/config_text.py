@@ -48,7 +48,7 @@ def overridden(text: str, options: Mapping[str, Any], separator: str = " ", unkn
     """
     remaining = dict(options)
     lines = []
-    for line in text.splitlines():
+    for line in text.removesuffix("\n").split("\n"):  # splitlines() would part a password at a form feed as well
         name = _name(line, separator)
         if name in unknown:
             continue
@@ -80,10 +80,6 @@ def master_cf(services: Mapping[str, Mapping[str, Any]]) -> str:
         name, kind = key.rsplit("/", 1)
         columns = [service.get(column, "-") for column in ("private", "unpriv")]
         columns += [service.get("chroot", "n"), service.get("wakeup", "-"), service.get("maxproc", "-")]
-        if "command" not in service:
-            raise CommandExecutionError(
-                f"smtpout:postfix:master:{key}:command: missing; name the daemon, such as smtpd"
-            )
         lines.append(" ".join(f"{native(c):<9}" for c in (name, kind, *columns)) + " " + native(service["command"]))
         for option, value in service.get("options", {}).items():
             if value is not None:

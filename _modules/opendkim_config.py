@@ -13,13 +13,17 @@ import subprocess
 from collections.abc import Iterator
 
 import salt.utils.path
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from salt.exceptions import CommandNotFoundError
 
 # What the daemon does with mail whose table entry leads nowhere, while its handshake with Postfix succeeds.
 CONSEQUENCE = "OpenDKIM would answer 451 to this mail"
 
 
-def check(staged: dict[str, str], config: str = "/etc/opendkim.conf") -> list[str]:
+def check(
+    staged: dict[str, str], config: str = "/etc/opendkim.conf", made_before: list[str] | None = None
+) -> list[str]:
     """Return what is wrong with a configuration that isn't live yet, one complaint an item.
 
     ``opendkim -n`` opens the files of tables, but reads neither their lines nor ``Socket`` nor ``UserID``. Where a
@@ -37,6 +41,9 @@ def check(staged: dict[str, str], config: str = "/etc/opendkim.conf") -> list[st
 
     config
         The live path of the configuration.
+
+    made_before
+        Keys that a state before this one makes: a dry run doesn't miss them.
 
     Raises CommandNotFoundError where opendkim isn't installed.
     """
@@ -57,7 +64,7 @@ def check(staged: dict[str, str], config: str = "/etc/opendkim.conf") -> list[st
     if run.returncode and not found:
         found = [f"opendkim -n ended with status {run.returncode} and said nothing"]
     if not found:
-        found = [*_unreadable_options(_pairs(staged[config])), *_loose_ends(_pairs(staged[config]))]
+        found = [*_unreadable_options(_pairs(staged[config])), *_loose_ends(_pairs(staged[config]), made_before or [])]
     for live, aside in staged.items():
         found = [complaint.replace(aside, live) for complaint in found]
     return found
@@ -68,6 +75,8 @@ def _unreadable_options(options: dict[str, str]) -> Iterator[str]:
     socket = options.get("socket", "none")
     if not re.fullmatch(r"(local|unix):/.+|inet6?:\d+(@.+)?", socket):
         yield f"Socket {socket}: must be local:/PATH or inet:PORT@HOST"
+    elif taken := __salt__["listener.socket_conflict"](socket, ["opendkim"]):
+        yield f"Socket {socket}: the port is taken by {taken}"
     user, _, group = options.get("userid", "root").partition(":")
     try:
         pwd.getpwnam(user)
@@ -76,15 +85,17 @@ def _unreadable_options(options: dict[str, str]) -> Iterator[str]:
         yield f"UserID {options['userid']}: no such user or group: {error}"
 
 
-def _loose_ends(options: dict[str, str]) -> Iterator[str]:
+def _loose_ends(options: dict[str, str], made_before: list[str]) -> Iterator[str]:
     """Yield the entries of tables that lead nowhere."""
     keys = _table(options.get("keytable", ""))
     for name, value in keys.items():
         fields = value.split(":", 2)
         if len(fields) != 3 or not all(fields):
             yield f"KeyTable: {name}: must be followed by domain:selector:path, each once"
-        elif _absent(fields[2]) and not __opts__["test"]:  # a dry run comes before the keys
+        elif _absent(fields[2]) and not (__opts__["test"] and fields[2] in made_before):
             yield f"KeyTable: {name}: {fields[2]} isn't there ({CONSEQUENCE})"
+        elif fields[2].startswith("/") and os.path.exists(fields[2]) and not _is_key(fields[2]):
+            yield f"KeyTable: {name}: {fields[2]} is no private key in PEM form ({CONSEQUENCE})"
     for pattern, value in _table(options.get("signingtable", "")).items():
         name = value.partition(":")[0]
         if keys and name not in (*keys, "%"):
@@ -96,6 +107,15 @@ def _absent(key: str) -> bool:
     return key.startswith("/") and "%" not in key and not os.path.exists(key)
 
 
+def _is_key(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            serialization.load_pem_private_key(file.read(), None)
+    except (OSError, TypeError, ValueError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
 def _table(dataset: str) -> dict[str, str]:
     """Return the entries of a table that is a text file (opendkim(8), "DATA SETS"); of any other kind, none."""
     match = re.fullmatch(r"(?:refile:|file:)?(/.+)", dataset)
@@ -105,5 +125,5 @@ def _table(dataset: str) -> dict[str, str]:
 def _pairs(path: str, lower: bool = True) -> dict[str, str]:
     """Return the lines of a file by their first word; options are written in any case."""
     with open(path, encoding="utf-8") as file:
-        lines = [line.partition("#")[0].strip().partition(" ") for line in file.read().replace("\t", " ").splitlines()]
+        lines = [line.partition("#")[0].strip().partition(" ") for line in file.read().replace("\t", " ").split("\n")]
     return {(name.lower() if lower else name): value.strip() for name, _, value in lines if name}

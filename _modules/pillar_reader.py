@@ -62,11 +62,12 @@ def read(schema: Mapping[str, Any]) -> Node:
     Each part of the schema stays a mapping of its keywords, with ``$ref`` replaced by what it names, and the keys of
     ``patternProperties`` by compiled expressions. Added are ``types``, the kinds of value that it takes (None: any);
     ``right``, what would be right in words (empty: anything); ``regex``, the compiled ``pattern``; and ``check``, the
-    function behind ``format`` (see ``pillar_formats.problem``).
+    function behind ``format`` (see ``pillar_formats`` and ``pillar_values``).
 
     Raises CommandExecutionError for what is not supported.
     """
-    return _Reader(schema.get("$defs", {}), __salt__["pillar_formats.known"]()).node(schema, "#")
+    formats = {**__salt__["pillar_formats.known"](), **__salt__["pillar_values.known"]()}
+    return _Reader(schema.get("$defs", {}), formats).node(schema, "#")
 
 
 class _Reader:

@@ -43,7 +43,7 @@ class _Place(NamedTuple):
 
     def problem(self, value: object, verdict: str, hint: str = "") -> _Problem:
         """Return a problem of the value here; a hint may quote the value, so there is none for a secret."""
-        return _Problem(self.path, "(secret)" if self.secret else _shown(value), verdict, "" if self.secret else hint)
+        return _Problem(self.path, "(secret)" if self.secret else shown(value), verdict, "" if self.secret else hint)
 
 
 def problems(value: object, schema: Mapping[str, Any], path: str = "smtpout") -> list[dict[str, str | None]]:
@@ -364,8 +364,15 @@ def _nearest(value: object, known: Iterable[object]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _shown(value: object) -> str:
-    """Return ``value`` as an error shows it: text in quotes, and of a list or a mapping only that it is one."""
+def shown(value: object) -> str:
+    """Return ``value`` as an error shows it: text in quotes, and of a list or a mapping only that it is one.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call pillar_schema.shown smtp
+    """
     if isinstance(value, str):
         return f'"{_bare(value)}"'
     if isinstance(value, Mapping):

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import copy
 import re
-import socket
-from collections.abc import Callable
 from typing import Any
 
 import salt.utils.files
@@ -93,116 +91,24 @@ def verify() -> list[dict[str, str]]:
     site = settings()
     if not site["valid"]:
         raise CommandExecutionError("the pillar is not right: " + "; ".join(site["errors"]))
-    checks = [_check("Postfix greets and offers what it should", _greeting, site)]
-    if site["authentication"]["submission"]:
-        checks += [_check(f"users are served on port {port}", _port_open, port) for port in (587, 465)]
-    if site["clamav"]["enabled"]:
-        checks.append(_check("the scanner finds the EICAR test virus", _scan, site))
-    checks += [
-        _check(f"the {milter['name']} milter answers", _milter, site, milter["name"]) for milter in site["milters"]
-    ]
-    checks.append(_check("logins are checked", _saslauthd, site))
-    checks += [{"check": check, "state": "warning", "seen": seen} for check, seen in _risks(site)]
-    return checks
-
-
-def _risks(site: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what the pillar allows and an administrator should know: what was hoped for, and why it isn't so."""
-    risks = [
-        (
-            f"mail never passes {milter['name']} unseen",
-            f"smtpout:{milter['name']}:on_fail lets it when there is no answer",
-        )
-        for milter in site["milters"]
-        if milter["action"] == "accept"
-    ]
-    if site["authentication"]["clear_text_on_25"]:
-        seen = "smtpout:authentication:clear_text_on_25 lets them cross the network in clear text"
-        risks.append(("passwords are encrypted on port 25", seen))
-    if not _has_tls():
-        risks.append(("mail is encrypted where the other side can", "smtpd_tls_security_level in smtpout:postfix:main"))
-    if "user" not in site["verify"]:
-        risks.append(("a user can log in", "smtpout:verify has no user, so no login was tried"))
-    return risks
-
-
-def _check(name: str, ask: Callable[..., str], *arguments: Any) -> dict[str, str]:
-    """Return the outcome of one check: ``ask`` returns what it saw, or raises with what is wrong."""
-    try:
-        return {"check": name, "state": "ok", "seen": ask(*arguments)}
-    except CommandExecutionError as error:
-        return {"check": name, "state": "failed", "seen": str(error)}
-
-
-def _greeting(site: dict[str, Any]) -> str:
-    """Return the greeting on port 25; raise where name, STARTTLS or AUTH aren't as main.cf and the pillar say."""
-    answer = __salt__["postfix_config.probe"]()
-    offers = answer["offers"]
-    if not answer["greeting"].startswith(site["hostname"]):
-        raise CommandExecutionError(f"it greets as {answer['greeting']}, and smtpout:hostname is {site['hostname']}")
-    if ("starttls" in offers) != _has_tls():
-        raise CommandExecutionError(
-            "it offers STARTTLS, and should not" if _has_tls() else "it does not offer STARTTLS"
-        )
-    if ("auth" in offers) != site["authentication"]["clear_text_on_25"]:
-        raise CommandExecutionError(f"without TLS it offers {'AUTH' if 'auth' in offers else 'no AUTH'} on port 25")
-    return answer["greeting"]
-
-
-def _has_tls() -> bool:
-    """Tell whether Postfix is to offer TLS; the pillar's postfix:main can say otherwise."""
-    return __salt__["postfix_config.values"]("smtpd_tls_security_level")["smtpd_tls_security_level"] in (
-        "may",
-        "encrypt",
-    )
-
-
-def _port_open(port: int) -> str:
-    """Return that something listens on a local port."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=10):
-            return f"127.0.0.1:{port} accepts connections"
-    except OSError as error:
-        raise CommandExecutionError(f"127.0.0.1:{port}: {error}") from error
-
-
-def _scan(site: dict[str, Any]) -> str:
-    """Return the name that the scanner gives the EICAR test file."""
-    eicar = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}" + b"$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
-    virus = __salt__["clamav.instream"](f"unix:{site['clamav']['clamd']['socket']}", eicar)
-    if not virus:
-        raise CommandExecutionError("clamd answers, but does not know the EICAR test virus: are its signatures whole?")
-    return virus
-
-
-def _milter(site: dict[str, Any], room: str) -> str:
-    """Return what a milter answers to Postfix's first question."""
-    answer = __salt__["milter.probe"](site[room]["socket"])
-    return f"milter protocol {answer['version']} on {site[room]['socket']}"
-
-
-def _saslauthd(site: dict[str, Any]) -> str:
-    """Return where saslauthd answers."""
-    path = f"{site['saslauthd']['socket_directory']}/mux"
-    __salt__["saslauthd.ping"](path)
-    return path
+    return __salt__["relay_checks.run"](site)
 
 
 def _settings(site: Any) -> dict[str, Any]:
     """Check ``site`` and make the settings of it, or the list of what is wrong with it."""
     schema = _document("schema.yaml")
-    problems = __salt__["pillar_schema.sentences"](__salt__["pillar_schema.problems"](site, schema, "smtpout"))
+    problems = __salt__["pillar_schema.problems"](site, schema, "smtpout")
+    merged = _merged(__salt__["pillar_schema.defaults"](schema), site)
     facts = {name: value for name, value in _document("platforms.yaml").items() if not name.startswith("_")}
-    if platform() not in facts:
+    unknown = []
+    if platform() in facts:
+        problems += _contradictions(merged, facts[platform()], [problem["path"] for problem in problems])
+    else:
         known = ", ".join(facts)
-        problems.append(f"this platform, {platform()}, is none that smtpout was tried on ({known}); it is refused")
-    if problems:
-        return {"valid": False, "errors": problems}
-    merged = _folded(_merged(__salt__["pillar_schema.defaults"](schema), site))
-    problems = _contradictions(merged)
-    if problems:
-        return {"valid": False, "errors": problems}
-    return {"valid": True, "errors": [], **_derived(merged, facts[platform()])}
+        unknown.append(f"this platform, {platform()}, is none that smtpout was tried on ({known}); it is refused")
+    if errors := __salt__["pillar_schema.sentences"](problems) + unknown:
+        return {"valid": False, "errors": errors}
+    return {"valid": True, "errors": [], **_derived(_folded(merged), facts[platform()])}
 
 
 def _document(name: str) -> dict[str, Any]:
@@ -244,28 +150,10 @@ def _folded(site: dict[str, Any]) -> dict[str, Any]:
     return site
 
 
-def _contradictions(site: dict[str, Any]) -> list[str]:
-    """Return what is wrong with a site although each of its values is right by itself."""
-    found = [
-        f"smtpout:{room}:domains:{domain}: not one of smtpout:domains; add it there or remove it here"
-        for room in ("delivery", "opendkim")
-        for domain in site[room]["domains"]
-        if domain not in site["domains"]
-    ]
-    found += [
-        f"smtpout:networks:{index}: {network} holds every address: anyone could relay; name the site's own networks"
-        for index, network in enumerate(site["networks"])
-        if network.endswith("/0")
-    ]
-    directory = site["directory"]
-    if directory["login"] not in LOGINS and directory["senders"] == "own" and "login_attribute" not in directory:
-        found.append(
-            "smtpout:directory:login_attribute: missing; with a filter as login and senders: own, it must name the "
-            "attribute that holds what users log in with (or set smtpout:directory:senders to any)"
-        )
-    if ("user" in site["verify"]) != ("password" in site["verify"]):
-        found.append("smtpout:verify: user and password go together; one of them is missing")
-    return found
+def _contradictions(site: dict[str, Any], facts: dict[str, Any], broken: list[str]) -> list[dict[str, str | None]]:
+    """Return what is wrong between keys, apart from those that are wrong by themselves."""
+    stock = {"services": _document("postfix/master.yaml"), "logins": list(LOGINS), "recipients": list(RECIPIENTS)}
+    return __salt__["pillar_rules.problems"](site, {**facts, **stock}, broken)
 
 
 def _derived(site: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
@@ -353,6 +241,12 @@ def _postfix_socket(socket: str) -> str:
     return socket
 
 
+def _postfix_network(network: str) -> str:
+    """Return a network as mynetworks has it: an IPv6 address stands in brackets, or it would be a table's name."""
+    address, slash, length = network.partition("/")
+    return f"[{address}]{slash}{length}" if ":" in address else network
+
+
 def _nexthop(written: str) -> str:
     """Return a nexthop with its transport: what stands before the first colon outside brackets (transport(5))."""
     return f"smtp:{written}" if written.startswith("[") or ":" not in written else written
@@ -377,7 +271,8 @@ def _relaying(site: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
         "services": {name: service for name, service in services.items() if service is not None},
         "recipient_map": f"{directory}/people-{slug}.ldap",
         "sender_map": f"{directory}/senders-{slug}.ldap",
-        "trusted_networks": LOOPBACK + site["networks"],
+        "directory_map": f"{directory}/directory-{slug}.ldap",
+        "trusted_networks": LOOPBACK + [_postfix_network(network) for network in site["networks"]],
         "certificate_chain": site["tls"].get("chain_file", postfix["certificate"]),
         "self_made_certificate": "chain_file" not in site["tls"],
         "groups": [made["saslauthd"]["group"]]

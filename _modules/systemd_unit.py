@@ -15,6 +15,9 @@ from salt.exceptions import CommandExecutionError
 # A static unit has no [Install] section and an alias is enabled by its other name: there is nothing to enable.
 ENABLED = ("enabled", "static", "alias")
 RUNNING = ("active", "reloading")
+# systemd starts a daemon again and again (the units say Restart=): one that died so often won't come up.
+RESTARTS = 3
+PROPERTIES = "ActiveState,SubState,UnitFileState,NeedDaemonReload,NRestarts"
 TIMEOUT = 600  # seconds; clamd loads its signatures before it is ready, and systemd's own limits come first
 
 
@@ -29,13 +32,14 @@ def status(services: list[str], unit: str | None = None) -> dict[str, Any]:
 
     :param services: the units that are enabled, started and reloaded: one, or a socket and its service.
     :param unit: the unit whose processes count, where it is another one: Debian 12's postfix only pulls in postfix@-.
-    :return: ``running``, ``dead`` (stopped or failed, and systemd isn't about to start it), ``enabled``, ``outdated``
-        (a unit file changed since systemd read it), and ``state`` in systemd's words, such as ``active (running)``.
+    :return: ``running``, ``dead`` (stopped or failed, and systemd isn't about to start it, or has done so in vain),
+        ``enabled``, ``outdated`` (a unit file changed since systemd read it), and ``state`` in systemd's words, such as
+        ``active (running)``.
     :raises CommandExecutionError: systemd isn't running.
     """
     units = [*services, *([unit] if unit and unit not in services else [])]
     try:
-        output = _systemctl("show", "--property=ActiveState,SubState,UnitFileState,NeedDaemonReload", *units)
+        output = _systemctl("show", f"--property={PROPERTIES}", *units)
     except CommandExecutionError:
         output = ""
     # One paragraph a unit, in the order asked for. In a chroot systemctl ignores the question and exits with 0.
@@ -44,9 +48,11 @@ def status(services: list[str], unit: str | None = None) -> dict[str, Any]:
         raise CommandExecutionError(f"systemd does not run here, so nothing can be said about {services[-1]}.")
     working = [shown[units.index(unit)]] if unit else shown
     slowest = next((properties for properties in working if properties["ActiveState"] not in RUNNING), working[-1])
+    running = slowest["ActiveState"] in RUNNING
     return {
-        "running": slowest["ActiveState"] in RUNNING,
-        "dead": slowest["ActiveState"] in ("inactive", "failed"),
+        "running": running,
+        "dead": slowest["ActiveState"] in ("inactive", "failed")
+        or (not running and int(slowest.get("NRestarts") or 0) >= RESTARTS),  # a socket has no such property
         "enabled": all(properties["UnitFileState"] in ENABLED for properties in shown[: len(services)]),
         "outdated": any(properties["NeedDaemonReload"] == "yes" for properties in shown),
         "state": f"{slowest['ActiveState']} ({slowest['SubState']})",

@@ -10,7 +10,7 @@ include:
 OpenDKIM has its original configuration again:
   config_set.absent:
     - daemon: opendkim
-    - files: {{ [opendkim.configuration, opendkim.key_table, opendkim.signing_table, opendkim.hosts_file] | json }}
+    - files: {{ [opendkim.configuration, opendkim.key_table, opendkim.signing_table, opendkim.hosts_file, opendkim.unit_file] | json }}
     - service: {{ opendkim.service }}
     - require:
       - config_set: Postfix has its original configuration again

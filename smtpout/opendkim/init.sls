@@ -27,8 +27,12 @@ OpenDKIM signs what the site sends:
           source: salt://smtpout/opendkim/SigningTable.jinja
         - name: {{ opendkim.hosts_file }}
           source: salt://smtpout/opendkim/TrustedHosts.jinja
+        - name: {{ opendkim.unit_file }}
+          source: salt://smtpout/opendkim/opendkim.service.jinja
     - check: opendkim_config.check
-    - check_args: {config: {{ opendkim.configuration }}}
+    - check_args:
+        config: {{ opendkim.configuration }}
+        made_before: {{ opendkim.signing_keys | map(attribute='path') | list | json }}
     - service: {{ opendkim.service }}
     - restart_on: {{ {"socket": opendkim.socket, "options": opendkim.options} | json }}   # a stop takes 5 s
     - watch_files: {{ opendkim.signing_keys | map(attribute='path') | list | json }}

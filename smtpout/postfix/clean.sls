@@ -21,7 +21,9 @@ Postfix has its original configuration again:
         - {{ postfix.directory }}/master.cf
         - {{ postfix.recipient_map }}
         - {{ postfix.sender_map }}
+        - {{ postfix.directory_map }}
         - {{ postfix.sasl_directory }}/smtpd.conf
+        - /etc/systemd/system/{{ postfix.unit }}.service.d/smtpout.conf
     - maps:
 {%- for map in postfix.maps.values() %}
         - {name: {{ map.path }}, type: {{ map.type }}}

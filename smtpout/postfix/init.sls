@@ -63,8 +63,18 @@ Postfix runs the site's configuration:
           group: {{ postfix.user }}
           secret: true
 {%- endif %}
+{%- if settings.authentication.submission %}
+        - name: {{ postfix.directory_map }}
+          source: salt://smtpout/postfix/directory.cf.jinja
+          mode: '0640'
+          group: {{ postfix.user }}
+          secret: true
+{%- endif %}
         - name: {{ postfix.sasl_directory }}/smtpd.conf
           source: salt://smtpout/postfix/smtpd.conf.jinja
+        - name: /etc/systemd/system/{{ postfix.unit }}.service.d/smtpout.conf
+          source: salt://smtpout/postfix/postfix.service.jinja
+          activate: restart
     - maps:
 {%- for name, map in postfix.maps.items() %}
         - name: {{ map.path }}
@@ -73,7 +83,10 @@ Postfix runs the site's configuration:
           secret: {{ map.secret | json }}
 {%- endfor %}
     - check: postfix_config.check
-    - check_args: {directory: {{ postfix.directory }}}
+    - check_args:
+        directory: {{ postfix.directory }}
+        unit: {{ postfix.unit }}
+        made_before: {{ [postfix.aliases] + ([postfix.certificate_chain] if postfix.self_made_certificate else []) }}
     - service: {{ postfix.service }}
     - unit: {{ postfix.unit }}
     - restart_on: {groups: {{ postfix.groups | json }}}

@@ -26,6 +26,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what bin/test hands on."""
     parser.addoption("--release", action="append", choices=RELEASES, help="the relay's Debian release (default: all)")
     parser.addoption("--keep", action="store_true", help="leave the hosts up")
+    parser.addoption("--soak", action="store_true", help="10,000 messages a fault instead of some dozens")
+
+
+SUMMARY = pytest.StashKey[list[str]]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what a suite has to show for itself."""
+    for line in config.stash.get(SUMMARY, []):
+        terminalreporter.write_line(line)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

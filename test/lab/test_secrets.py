@@ -101,6 +101,7 @@ def test_a_secret_is_nowhere_but_where_its_daemon_reads_it(example: Applied) -> 
         "/etc/saslauthd.conf",
         "/etc/postfix/people-mycompany.ldap",
         "/etc/postfix/senders-mycompany.ldap",
+        "/etc/postfix/directory-mycompany.ldap",
         "/srv/pillar/site.sls",
     }
     assert {path for path in paths if not path.startswith("/var/cache/salt/")} == expected

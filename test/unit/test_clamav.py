@@ -219,10 +219,6 @@ class TestConfiguration:
         assert complaints("clamav-milter", "LogTime yes\n") == ["MilterSocket is missing", "ClamdSocket is missing"]
         assert complaints("freshclam", "LogTime yes\n") == ["DatabaseMirror or PrivateMirror is missing"]
 
-    def test_a_value_that_would_be_cut_is_a_mistake(self, complaints: Any) -> None:
-        milter = 'MilterSocket unix:/x\nClamdSocket unix:/y\n# a comment\nRejectMsg "virus #1 %v"\n'
-        assert complaints("clamav-milter", milter) == ["RejectMsg: the value is cut at its #, which begins a comment"]
-
     def test_a_proxys_password_is_in_no_log_and_no_complaint(
         self, complaints: Any, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -51,6 +51,14 @@ def test_a_name_is_matched_whole(modules: Any) -> None:
     assert text.startswith("smtpd_tls_auth_only = yes\n")
 
 
+@pytest.mark.parametrize("break_", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_a_line_ends_where_the_daemons_end_it_and_nowhere_else(modules: Any, break_: str) -> None:
+    text = f"ldap_bind_pw: a{break_}ldap_filter: uid=*\nldap_filter: uid=%u\n"
+    assert modules["config_text.overridden"](text, {"ldap_filter": "mail=%u"}, ": ") == text.replace(
+        "uid=%u", "mail=%u"
+    )
+
+
 @pytest.mark.parametrize("value", ["a\nrelayhost = evil", "a\r\nb", "a\0b"])
 def test_a_value_that_would_open_a_second_parameter_is_refused(modules: Any, value: str) -> None:
     with pytest.raises(CommandExecutionError, match="more than one line"):
@@ -62,8 +70,3 @@ def test_a_service_has_its_columns_and_its_options_below(modules: Any) -> None:
     lines = modules["config_text.master_cf"]({"465/inet": service}).splitlines()
     assert lines[0].split() == ["465", "inet", "n", "-", "n", "-", "-", "smtpd"]
     assert lines[1:] == ["  -o { smtpd_tls_wrappermode = yes }"]
-
-
-def test_a_service_without_a_command_is_refused_with_its_pillar_path(modules: Any) -> None:
-    with pytest.raises(CommandExecutionError, match="smtpout:postfix:master:10025/inet:command: missing"):
-        modules["config_text.master_cf"]({"10025/inet": {}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
@@ -35,3 +36,24 @@ def test_every_default_and_example_is_right(modules: Any, schema: dict[str, Any]
         return len(said) + sum(tried(*part) for part in parts)
 
     assert tried(schema, "smtpout") > 50
+
+
+def keys(node: Any, path: str) -> Iterator[tuple[str, Any, bool]]:
+    """Yield every key of a schema, whether in a mapping of names or not: path, what it says, whether it is required."""
+    for name, part in node.get("properties", {}).items():
+        yield f"{path}:{name}", part, name in node.get("required", ())
+        yield from keys(part, f"{path}:{name}")
+    if isinstance(node.get("additionalProperties"), dict):
+        yield from keys(node["additionalProperties"], f"{path}:<name>")
+
+
+def test_every_key_has_a_type_a_meaning_a_default_and_an_example(modules: Any, schema: dict[str, Any]) -> None:
+    found = {path: (part, required) for path, part, required in keys(modules["pillar_reader.read"](schema), "smtpout")}
+    assert {"smtpout:postfix:maps:<name>:type", "smtpout:opendkim:domains:<name>:selector"} <= found.keys()
+    for path, (part, required) in found.items():
+        meaning = part.get("description", "")
+        assert part["types"], f"{path}: no type"
+        assert meaning, f"{path}: no meaning"
+        assert part.get("examples"), f"{path}: no example"
+        said = any(word in meaning for word in ("Default, ", "Without ", "needed with "))
+        assert required or "default" in part or said, f"{path}: nothing says what holds without it"

@@ -29,8 +29,13 @@ smtpout:
       relay_domains: domain01.dom           # unknown users of domain02.dom are not refused
       relay_recipient_maps: ldap:/etc/postfix/people-mycompany.ldap
       compatibility_level: null
+      parent_domain_matches_subdomains: null
+      smtpd_sender_restrictions: null       # strangers send as the site's own users
+      smtpd_client_auth_rate_limit: null
+      smtpd_etrn_restrictions: null
       disable_vrfy_command: null
       smtpd_forbid_bare_newline: null
+      smtpd_forbid_bare_newline_exclusions: null
       smtpd_forbid_unauth_pipelining: null
       smtpd_tls_security_level: null
       smtpd_tls_chain_files: null

@@ -1,0 +1,113 @@
+"""Tell who listens on a TCP port of this host, so that a taken one is found before a daemon wants it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket as sockets
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+LISTEN = "0A"  # Linux's number of the state (include/net/tcp_states.h)
+
+
+def conflict(port: int, address: str = "", units: list[str] | None = None) -> str | None:
+    """Return who else listens where a daemon is about to, such as ``"haproxy (process 123)"``; None when nobody does.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local listener.conflict 25 units='[postfix@-]'
+
+    :param port: the TCP port.
+    :param address: the IP address; empty for all of them. One listener on all addresses of a family takes the port
+        from every other of it (ip(7), tcp(7)).
+    :param units: the systemd units whose own processes don't count.
+    """
+    inodes = {inode for other, inode in _listeners(port) if _clash(address, other)}
+    if not inodes:
+        return None
+    holders = _holders(inodes)
+    if any(_belongs(pid, units or []) for pid in holders):
+        return None
+    # systemd holds the ports of its socket units, for whom only it knows.
+    strangers = [pid for pid in holders if pid != 1]
+    return f"{_name(strangers[0])} (process {strangers[0]})" if strangers else None
+
+
+def socket_conflict(socket: str, units: list[str] | None = None) -> str | None:
+    """Return who else listens on a milter's socket, as ``conflict`` does; None for a unix-domain one.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local listener.socket_conflict inet:8891@localhost units='[opendkim]'
+
+    :param socket: ``inet:PORT``, ``inet:PORT@HOST``, or another form, which has no port.
+    :param units: as for ``conflict``.
+    """
+    match = re.fullmatch(r"inet(6?):(\d+)(?:@(.+))?", socket)
+    if not match:
+        return None
+    family = sockets.AF_INET6 if match[1] else sockets.AF_INET
+    try:
+        address = str(sockets.getaddrinfo(match[3].strip("[]"), None, family)[0][4][0]) if match[3] else ""
+    except OSError:
+        return None  # a host without an address: the daemon says so itself
+    return conflict(int(match[2]), address, units)
+
+
+def _listeners(port: int) -> Iterable[tuple[str, str]]:
+    """Yield address and inode of each listening socket of a port (proc(5), /proc/net/tcp)."""
+    for family in ("tcp", "tcp6"):
+        with suppress(OSError):
+            for line in Path("/proc/net", family).read_text(encoding="ascii").splitlines()[1:]:
+                fields = line.split()
+                host, _, number = fields[1].partition(":")
+                if fields[3] == LISTEN and int(number, 16) == port:
+                    yield _address(host), fields[9]
+
+
+def _address(host: str) -> str:
+    """Return an address from the words of the processor's byte order that /proc prints it in."""
+    words = [int(host[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(host), 8)]
+    return str(ipaddress.ip_address(b"".join(words)))
+
+
+def _clash(one: str, other: str) -> bool:
+    if not one:
+        return True
+    first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
+    if second.is_unspecified:  # [::] takes IPv4 too, unless its program said otherwise
+        return second.version == 6 or first.version == 4
+    return first == second or (first.is_unspecified and first.version == second.version)
+
+
+def _holders(inodes: set[str]) -> list[int]:
+    """Return the processes that have one of these sockets open."""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(os.readlink(handle) in wanted for handle in (process / "fd").iterdir()):
+                found.append(int(process.name))
+    return sorted(found)
+
+
+def _belongs(pid: int, units: list[str]) -> bool:
+    """Tell whether a process is of a unit: systemd names the control group after it."""
+    with suppress(OSError):
+        group = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+        return any(re.search(rf"/{re.escape(unit)}(?:\.service)?(?:/|$)", group, re.MULTILINE) for unit in units)
+    return False
+
+
+def _name(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    return "a process"

@@ -1,0 +1,203 @@
+"""An apply that is killed at any moment leaves a relay that serves, and the next apply finishes its work.
+
+On Debian 12 only: fifty kills take some four minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+import yaml
+from support import PILLARS
+
+from lab.checks import salt
+from lab.conftest import Applied, Relay
+from lab.host import Host
+from lab.test_transaction import LISTING
+
+SEED, KILLS, MAP_KILLS = 20161, 50, 12
+EVERY = 10  # after so many kills one more apply has to find nothing to do
+UNITS = ["postfix@-", "saslauthd", "clamav-daemon", "clamav-milter", "opendkim"]
+EXAMPLE = PILLARS["example"].read_text(encoding="utf-8")
+APPLY = ["salt-call", "--local", "--out=quiet", "--retcode-passthrough", "state.apply", "smtpout"]
+# What every set has: files of it with another content.
+OTHER = """
+  postfix:
+    main: {smtpd_recipient_limit: 150}
+    master: {2525/inet: {private: n, command: smtpd}}
+    maps: {canonical: {entries: {root: usuario01@domain01.dom}}}
+  saslauthd: {processes: 7}
+  clamav:
+    reject_message: '%v was found'
+    clamd: {MaxThreads: 11}
+    freshclam: {Checks: 2}
+"""
+TRUSTED = {"trusted_hosts: [172.16.11.95]": "trusted_hosts: [172.16.11.95, 172.16.11.94]"}
+LEFT = r"""
+find /etc /var/lib/smtpout /tmp /var/tmp \( -name '*.smtpout-*' -o -name '*.building' -o -path '*/staging/*' \
+    -o -path '*/backup/*' -o -name 'postfix.*' -path '/tmp/*' -o -name 'kept.json' \) -print
+pgrep -af '[m]aster -d' || true
+"""
+SIZE = 10_000
+# Asks for every key in turn, as fast as postmap goes, and counts the answers by the letter that they begin with.
+LOOKUPS = """
+import collections, itertools, pathlib, subprocess, sys
+answers = collections.Counter()
+keys = "".join(f"key{n}\\n" for n in range(0, 10000, 97))
+while not pathlib.Path("/run/enough").exists():
+    done = subprocess.run(["postmap", "-q", "-", "lmdb:/etc/postfix/big"], input=keys, capture_output=True, text=True)
+    lines = [line.split("\\t")[1][0] for line in done.stdout.splitlines()]
+    answers["".join(sorted(set(lines)))] += 1
+    answers["missing"] += keys.count("\\n") - len(lines)
+    answers["warnings"] += bool(done.stderr)
+print(dict(answers))
+"""
+
+
+class Tree(NamedTuple):
+    """The two whole contents that the configuration may have."""
+
+    one: dict[str, str]
+    other: dict[str, str]
+
+    def torn(self, seen: dict[str, str]) -> dict[str, str]:
+        """Return the files that have neither the one content nor the other."""
+        return {
+            path: found
+            for path, found in seen.items()
+            if found not in (self.one.get(path), self.other.get(path)) and path in self.one.keys() | self.other.keys()
+        }
+
+    def missing(self, seen: dict[str, str]) -> set[str]:
+        """Return the files that both have and that aren't there."""
+        return self.one.keys() & self.other.keys() - seen.keys()
+
+
+@pytest.fixture(scope="module")
+def killed(release: str, relay_of: Relay) -> Iterator[Applied]:
+    """Return the relay of pillar.example; afterwards it is as before."""
+    if release != "bookworm":
+        pytest.skip("kills are tried on bookworm")
+    applied = relay_of("example")
+    yield applied
+    applied.lab.set_pillar(EXAMPLE)
+    applied.apply("after kills")
+    assert applied.failed("after kills") == {}
+
+
+def other() -> str:
+    """Return a pillar that changes files of every set."""
+    text = EXAMPLE
+    for old, new in TRUSTED.items():
+        assert old in text
+        text = text.replace(old, new)
+    assert yaml.safe_load(text + OTHER)["smtpout"]["postfix"]
+    return text + OTHER
+
+
+def configuration(relay: Host) -> dict[str, str]:
+    """Return every file below /etc with what it holds; databases by their place, since no two builds are alike."""
+    listing = relay.run(["sh", "-c", LISTING], timeout=60).stdout
+    found = dict(line.split(" ", 1) for line in listing.splitlines() if line.startswith("/etc/"))
+    return {path: "" if path.endswith(".lmdb") else content for path, content in found.items()}
+
+
+def kill_after(relay: Host, argv: list[str], seconds: float) -> bool:
+    """Start a command of the relay, kill its whole process group after some seconds; return whether it still ran."""
+    process = subprocess.Popen(
+        relay.argv(argv), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+    return False
+
+
+def all_run(relay: Host, seconds: float = 30) -> bool:
+    """Wait until each daemon is active: systemd goes on with what it was asked for."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        states = relay.run(["systemctl", "is-active", *UNITS], check=False).stdout.split()
+        if set(states) == {"active"}:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.timeout(1200)
+def test_an_apply_killed_at_any_moment_is_finished_by_the_next(killed: Applied) -> None:
+    lab, relay, chance = killed.lab, killed.lab.host("relay"), random.Random(SEED)  # noqa: S311
+    pillars, contents, lasted = [EXAMPLE, other()], [], []
+    for pillar in [*pillars, EXAMPLE]:
+        lab.set_pillar(pillar)
+        killed.apply("to be known")
+        assert killed.failed("to be known") == {}
+        lasted.append(killed.seconds["to be known"])
+        contents.append(configuration(relay))
+    assert contents[0] == contents[2], "an apply brings back exactly what was there"
+    assert len(killed.changed("to be known")) >= 7, killed.changed("to be known")
+    tree, began, died = Tree(contents[0], contents[1]), time.monotonic(), 0
+    for number in range(1, KILLS + 1):
+        wanted = number % 2
+        lab.set_pillar(pillars[wanted])
+        # The first half second is Python's start.
+        moment = chance.uniform(0.5, max(lasted[1:]))
+        died += kill_after(relay, APPLY, moment)
+        where = f"kill {number} of {KILLS}, {moment:.2f} s after its start"
+        seen = configuration(relay)
+        assert tree.torn(seen) == {}, where
+        assert tree.missing(seen) == set(), where
+        assert all_run(relay), where
+        killed.apply("next")
+        assert killed.failed("next") == {}, where
+        assert configuration(relay) == contents[wanted], where
+        assert relay.run(["sh", "-c", LEFT]).stdout == "", where
+        if number % EVERY == 0:
+            killed.apply("one more")
+            assert killed.failed("one more") == {}, where
+            assert killed.changed("one more") == [], where
+            assert not [each for each in salt(lab, "smtpout.verify") if each["state"] == "failed"], where
+    print(f"{KILLS} applies, {died} killed before their end, in {time.monotonic() - began:.0f} s: 0 failures")
+    assert died > KILLS * 0.8
+
+
+@pytest.mark.timeout(300)
+def test_a_lookup_never_meets_an_empty_or_partial_map(killed: Applied) -> None:
+    relay, chance = killed.lab.host("relay"), random.Random(SEED)  # noqa: S311
+    texts = ["".join(f"key{number} {letter}{number}\n" for number in range(SIZE)) for letter in "ab"]
+    build = ["salt-call", "--local", "--out=quiet", "postmap.build", "/etc/postfix/big", "lmdb"]
+    relay.write("/etc/postfix/big", texts[0], mode="0644")
+    began = time.monotonic()
+    relay.run(build)
+    lasted = time.monotonic() - began
+    asking = subprocess.Popen(relay.argv(["python3", "-c", LOOKUPS]), stdout=subprocess.PIPE, text=True)
+    died = 0
+    try:
+        for number in range(1, MAP_KILLS + 1):
+            relay.write("/etc/postfix/big", texts[number % 2], mode="0644")
+            died += kill_after(relay, build, chance.uniform(lasted * 0.5, lasted * 1.1))
+        relay.run(build)
+    finally:
+        relay.write("/run/enough", "")
+        answers = asking.communicate(timeout=60)[0]
+    whole = relay.run(["postmap", "-s", "lmdb:/etc/postfix/big"]).stdout
+    left = relay.run(["sh", "-c", LEFT]).stdout
+    relay.run(["sh", "-c", "rm -r /run/enough /etc/postfix/big*"])
+    print(f"{MAP_KILLS} builds, {died} killed before their end; answers by content: {answers.strip()}")
+    assert yaml.safe_load(answers).keys() <= {"a", "b", "missing", "warnings"}, "old and new entries in one map"
+    assert {name: yaml.safe_load(answers)[name] for name in ("missing", "warnings")} == {"missing": 0, "warnings": 0}
+    assert len(whole.splitlines()) == SIZE
+    assert left == ""
