@@ -263,8 +263,8 @@ def test_a_login_finds_its_entry(directory: Callable[..., Any]) -> None:
     assert modules["directory.login"]("usuario0*") is None
 
 
-def test_a_login_by_mail_address_keeps_its_domain(directory: Callable[..., Any]) -> None:
-    modules = directory(login="mail")
+def test_a_login_by_mail_address_keeps_its_domain(slapd: Slapd, tmp_path: Path) -> None:
+    modules = minion(tmp_path, slapd.pillar(login="mail") | {"verify": {}})
     assert modules["directory.login"]("usuario01@domain01.dom") == f"uid=usuario01,ou=people,{BASE}"
     assert modules["directory.login"]("usuario01@evil.test") is None
 

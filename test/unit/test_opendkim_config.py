@@ -109,7 +109,8 @@ def test_a_key_that_is_not_there_is_named(check: Check) -> None:
 def test_a_dry_run_minds_no_key_that_is_still_to_be_made(check: Check, tmp_path: Path) -> None:
     check(KeyTable=KEY_TABLE.format(key="/nonexistent.private"))
     dry_run = salt.loader.minion_mods(minion_opts(tmp_path, test=True))
-    assert dry_run["opendkim_config.check"]({"/etc/opendkim.conf": str(tmp_path / "opendkim.conf")}) == []
+    staged = {"/etc/opendkim.conf": str(tmp_path / "opendkim.conf")}
+    assert dry_run["opendkim_config.check"](staged, made_before=["/nonexistent.private"]) == []
 
 
 def test_a_machine_without_opendkim_is_told_apart(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
