@@ -66,7 +66,7 @@ class Daemon:
 
 
 def wait_for(path: str) -> None:
-    for _ in range(100):
+    for _ in range(1000):
         with socket.socket(socket.AF_UNIX) as connection:
             try:
                 connection.connect(path)

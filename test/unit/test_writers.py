@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from ldap_recorder import Recorder, recording
 from minions import GRAINS
 from support import load, minion_opts
+from test_saslauthd import wait_for
 
 # What parsers trip over, as often as all the rest.
 TEXT = st.text(alphabet=st.sampled_from("#\"'\\$%{}()*&|!=;:,<>@ /\t\n\ra1é€\x00\x0b\x1b\x7f\x85\u2028"), max_size=20)
@@ -188,10 +189,7 @@ def saslauthd(configuration: str) -> Iterator[str]:
         command = ["/usr/sbin/saslauthd", "-a", "ldap", "-O", str(conf), "-m", directory, "-n", "0", "-r", "-d"]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             try:
-                for _ in range(1000):
-                    if mux.exists():
-                        break
-                    time.sleep(0.01)
+                wait_for(str(mux))
                 yield str(mux)
             finally:
                 process.kill()
