@@ -131,11 +131,12 @@ def journal(services: list[str], unit: str | None = None, since: float = 0, line
     """
     units = [f"--unit={name}" for name in [*services, *([unit] if unit else [])]]
     result = __salt__["cmd.run_all"](
-        ["journalctl", "--quiet", "--no-pager", *units, f"--since=@{int(since)}", f"--lines={lines}", "--output=cat"],
+        ["journalctl", "--quiet", "--no-pager", *units, f"--since=@{int(since)}", "--output=cat"],
         python_shell=False,
         ignore_retcode=True,
     )
-    return result["stdout"].strip()
+    # Not by --lines: together with --since that is the first ones for systemd 252 (Debian 12).
+    return "\n".join(result["stdout"].strip().splitlines()[-lines:])
 
 
 def _systemctl(*arguments: str) -> str:

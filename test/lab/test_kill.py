@@ -12,7 +12,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import pytest
 import yaml
@@ -28,19 +27,28 @@ EVERY = 10  # after so many kills one more apply has to find nothing to do
 UNITS = ["postfix@-", "saslauthd", "clamav-daemon", "clamav-milter", "opendkim"]
 EXAMPLE = PILLARS["example"].read_text(encoding="utf-8")
 APPLY = ["salt-call", "--local", "--out=quiet", "--retcode-passthrough", "state.apply", "smtpout"]
-# What every set has: files of it with another content.
+# Another content for files of each set; those of the scanner apart, whose milter takes 5 s to stop.
 OTHER = """
   postfix:
     main: {smtpd_recipient_limit: 150}
     master: {2525/inet: {private: n, command: smtpd}}
     maps: {canonical: {entries: {root: usuario01@domain01.dom}}}
   saslauthd: {processes: 7}
+"""
+SCANNER = """
   clamav:
     reject_message: '%v was found'
     clamd: {MaxThreads: 11}
     freshclam: {Checks: 2}
 """
-TRUSTED = {"trusted_hosts: [172.16.11.95]": "trusted_hosts: [172.16.11.95, 172.16.11.94]"}
+TRUSTED = ("trusted_hosts: [172.16.11.95]", "trusted_hosts: [172.16.11.95, 172.16.11.94]")
+PILLARS_IN_TURN = {
+    "example": EXAMPLE,
+    "other": EXAMPLE.replace(*TRUSTED) + OTHER,
+    "all": EXAMPLE.replace(*TRUSTED) + OTHER + SCANNER,
+}
+# What is applied one after the other, again and again.
+TURNS = ["other", "example", "other", "example", "other", "example", "other", "all", "other", "example"]
 LEFT = r"""
 find /etc /var/lib/smtpout /tmp /var/tmp \( -name '*.smtpout-*' -o -name '*.building' -o -path '*/staging/*' \
     -o -path '*/backup/*' -o -name 'postfix.*' -path '/tmp/*' -o -name 'kept.json' \) -print
@@ -62,25 +70,6 @@ print(dict(answers))
 """
 
 
-class Tree(NamedTuple):
-    """The two whole contents that the configuration may have."""
-
-    one: dict[str, str]
-    other: dict[str, str]
-
-    def torn(self, seen: dict[str, str]) -> dict[str, str]:
-        """Return the files that have neither the one content nor the other."""
-        return {
-            path: found
-            for path, found in seen.items()
-            if found not in (self.one.get(path), self.other.get(path)) and path in self.one.keys() | self.other.keys()
-        }
-
-    def missing(self, seen: dict[str, str]) -> set[str]:
-        """Return the files that both have and that aren't there."""
-        return self.one.keys() & self.other.keys() - seen.keys()
-
-
 @pytest.fixture(scope="module")
 def killed(release: str, relay_of: Relay) -> Iterator[Applied]:
     """Return the relay of pillar.example; afterwards it is as before."""
@@ -91,16 +80,6 @@ def killed(release: str, relay_of: Relay) -> Iterator[Applied]:
     applied.lab.set_pillar(EXAMPLE)
     applied.apply("after kills")
     assert applied.failed("after kills") == {}
-
-
-def other() -> str:
-    """Return a pillar that changes files of every set."""
-    text = EXAMPLE
-    for old, new in TRUSTED.items():
-        assert old in text
-        text = text.replace(old, new)
-    assert yaml.safe_load(text + OTHER)["smtpout"]["postfix"]
-    return text + OTHER
 
 
 def configuration(relay: Host) -> dict[str, str]:
@@ -137,29 +116,32 @@ def all_run(relay: Host, seconds: float = 30) -> bool:
     return False
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1500)
 def test_an_apply_killed_at_any_moment_is_finished_by_the_next(killed: Applied) -> None:
     lab, relay, chance = killed.lab, killed.lab.host("relay"), random.Random(SEED)  # noqa: S311
-    pillars, contents, lasted = [EXAMPLE, other()], [], []
-    for pillar in [*pillars, EXAMPLE]:
-        lab.set_pillar(pillar)
+    contents: dict[str, dict[str, str]] = {}
+    lasts: dict[bool, float] = {}
+    for name in ("example", "other", "all", "example"):
+        lab.set_pillar(PILLARS_IN_TURN[name])
         killed.apply("to be known")
         assert killed.failed("to be known") == {}
-        lasted.append(killed.seconds["to be known"])
-        contents.append(configuration(relay))
-    assert contents[0] == contents[2], "an apply brings back exactly what was there"
-    assert len(killed.changed("to be known")) >= 7, killed.changed("to be known")
-    tree, began, died = Tree(contents[0], contents[1]), time.monotonic(), 0
-    for number in range(1, KILLS + 1):
-        wanted = number % 2
-        lab.set_pillar(pillars[wanted])
+        found = configuration(relay)
+        assert contents.setdefault(name, found) == found, "an apply brings back exactly what was there"
+        lasts["all" in contents] = killed.seconds["to be known"]
+    assert len(killed.changed("to be known")) >= 6, killed.changed("to be known")
+    whole = {path: {content.get(path) for content in contents.values()} for path in set().union(*contents.values())}
+    began, dead, number = time.monotonic(), 0, 0
+    while dead < KILLS:
+        number += 1
+        before, wanted = TURNS[(number - 2) % len(TURNS)], TURNS[(number - 1) % len(TURNS)]
+        lab.set_pillar(PILLARS_IN_TURN[wanted])
         # The first half second is Python's start.
-        moment = chance.uniform(0.5, max(lasted[1:]))
-        died += kill_after(relay, APPLY, moment)
-        where = f"kill {number} of {KILLS}, {moment:.2f} s after its start"
+        moment = chance.uniform(0.5, 0.9 * lasts["all" in (before, wanted)])
+        dead += kill_after(relay, APPLY, moment)
+        where = f"apply {number}, killed {moment:.2f} s after its start"
         seen = configuration(relay)
-        assert tree.torn(seen) == {}, where
-        assert tree.missing(seen) == set(), where
+        torn = [path for path, found in whole.items() if seen.get(path) not in found]
+        assert torn == [], where
         assert all_run(relay), where
         killed.apply("next")
         assert killed.failed("next") == {}, where
@@ -170,8 +152,7 @@ def test_an_apply_killed_at_any_moment_is_finished_by_the_next(killed: Applied) 
             assert killed.failed("one more") == {}, where
             assert killed.changed("one more") == [], where
             assert not [each for each in salt(lab, "smtpout.verify") if each["state"] == "failed"], where
-    print(f"{KILLS} applies, {died} killed before their end, in {time.monotonic() - began:.0f} s: 0 failures")
-    assert died > KILLS * 0.8
+    print(f"{dead} of {number} applies killed before their end, in {time.monotonic() - began:.0f} s; none did harm")
 
 
 @pytest.mark.timeout(300)

@@ -137,8 +137,8 @@ CASES = [
          begin=shell("cd /etc/opendkim; mount --bind TrustedHosts TrustedHosts; mount -o remount,bind,ro TrustedHosts"),
          end=run("umount", "/etc/opendkim/TrustedHosts"), foreseen=False, right=True),
     Case("what only shows when the daemon starts", {"clamav": {"clamd": {"LogFile": "/nowhere/clamd.log"}}}, CLAMD,
-         r"(?s)Its log:.*Can't initialize the internal logger.*The old configuration serves again", foreseen=False,
-         activated=("clamav-daemon",)),
+         r"(?s)Its log:.*Failed to open log file /nowhere/clamd.log.*The old configuration serves again",
+         foreseen=False, activated=("clamav-daemon",)),
 ]  # fmt: skip
 
 

@@ -1,0 +1,102 @@
+"""Postfix is started aside with a new configuration: its daemons say what is wrong, and nothing of it stays.
+
+On this machine's own Postfix, whose service doesn't run; as root, since namespaces are made.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MAIN = """
+compatibility_level = 3.6
+myhostname = relay.example.com
+smtpd_tls_security_level = may
+smtpd_tls_chain_files = {chain}
+inet_interfaces = loopback-only
+"""
+MASTER = """
+smtp inet n - n - - smtpd
+465 inet n - n - - smtpd
+  -o smtpd_tls_wrappermode=yes
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+proxymap unix - - n - - proxymap
+smtp unix - - n - - smtp
+virtual unix - n n - - virtual
+policy unix - n n - 0 spawn user=nobody argv=/bin/touch /tmp/the-policy-ran
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can make namespaces"),
+    pytest.mark.skipif(not shutil.which("postconf"), reason="Postfix isn't installed"),
+]
+
+
+@pytest.fixture
+def tried(modules: dict[str, Callable[..., Any]], tmp_path: Path) -> Callable[..., list[str]]:
+    """Return a function that tries a configuration with other parameters, and returns what the daemons said."""
+    modules["certificate.create_self_signed"](str(tmp_path / "relay.pem"), "relay.example.com")
+
+    def run(main: str = "", master: str = "") -> list[str]:
+        folder = tmp_path / "staged/etc/postfix"
+        folder.mkdir(parents=True)
+        (folder / "main.cf").write_text(MAIN.format(chain=tmp_path / "relay.pem") + main, encoding="utf-8")
+        (folder / "master.cf").write_text(MASTER.lstrip() + master, encoding="utf-8")
+        names = ("/etc/postfix/main.cf", "/etc/postfix/master.cf")
+        return modules["postfix_trial.complaints"]({name: f"{tmp_path}/staged{name}" for name in names})
+
+    return run
+
+
+def test_a_right_configuration_brings_no_complaint(tried: Callable[..., list[str]]) -> None:
+    assert tried() == []
+
+
+@pytest.mark.parametrize(
+    ("main", "says"),
+    [
+        ("smtpd_recipient_limit = many", "smtpd: fatal: bad numerical configuration: smtpd_recipient_limit = many"),
+        ("qmgr_message_active_limit = 1x", "qmgr: fatal: bad numerical configuration"),
+        ("smtp_connect_timeout = 3x", "smtp: fatal: parameter smtp_connect_timeout: bad time value"),
+        ("smtpd_tls_security_level = maybe", 'Invalid TLS level "maybe"'),
+        ("transport_maps = nosql:/etc/x", "unsupported dictionary type: nosql"),
+        ("header_checks = regexp:/nonexistent", "cleanup: error: open /nonexistent"),
+        ("smtpd_tls_chain_files = /etc/hosts", "No PEM data in /etc/hosts"),
+        ("smtpd_tls_chain_files = /nonexistent.pem", "error opening chain file: /nonexistent.pem"),
+        ("mynetworks = 192.0.2.1/24", "non-null host address bits"),
+        ("inet_interfaces = 192.0.2.1", "master: fatal: parameter inet_interfaces: no local interface found"),
+    ],
+)
+def test_a_daemon_says_what_is_wrong(tried: Callable[..., list[str]], main: str, says: str) -> None:
+    assert any(says in line for line in tried(main + "\n"))
+
+
+def test_options_of_a_service_are_tried_too(tried: Callable[..., list[str]]) -> None:
+    complaints = tried(master="2525 inet n - n - - smtpd\n  -o smtpd_client_connection_count_limit=few\n")
+    assert "smtpd: fatal: bad numerical configuration: smtpd_client_connection_count_limit = few" in complaints
+
+
+@pytest.mark.parametrize("main", ["", "smtpd_recipient_limit = many\n"])
+def test_nothing_of_a_trial_stays(tried: Callable[..., list[str]], tmp_path: Path, main: str) -> None:
+    mounts = Path("/proc/mounts").read_text(encoding="utf-8")
+    tried(main)
+    # Of its shell, with which all of its processes end.
+    assert subprocess.run(["pgrep", "-f", f"{tmp_path}/staged"], check=False, capture_output=True).stdout == b""
+    assert Path("/proc/mounts").read_text(encoding="utf-8") == mounts
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("postfix.")) == []
+
+
+def test_no_program_of_the_sites_is_run(tried: Callable[..., list[str]]) -> None:
+    tried()
+    assert not Path("/tmp/the-policy-ran").exists()
