@@ -96,7 +96,8 @@ def arrived(host: Host, message: email.message.EmailMessage, wait: float = ARRIV
     ends = time.monotonic() + wait
     while True:
         found = host.run(["grep", "-rlF", f"Message-ID: {message['Message-ID']}", "/srv/mail"], check=False).stdout
-        copies = [host.read(path) for path in found.splitlines()]
+        # A maildir's tmp holds what is still being written (maildir(5)).
+        copies = [host.read(path) for path in found.splitlines() if "/new/" in path]
         if copies or time.monotonic() >= ends:
             return [email.message_from_string(copy, policy=email.policy.default) for copy in copies]
         time.sleep(0.2)
