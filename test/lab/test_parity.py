@@ -13,6 +13,7 @@ import pytest
 import yaml
 from support import REPOSITORY
 
+from lab.checks import salt
 from lab.conftest import Applied
 from lab.host import Host
 
@@ -118,3 +119,17 @@ def test_the_recipes_own_pillar_takes_every_difference_back(recipe: Applied) -> 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_what_cannot_be_taken_back_is_a_stated_difference(name: str) -> None:
     assert name in differences()
+
+
+@pytest.mark.parametrize(
+    ("room", "program"), [("clamd", "clamd"), ("milter", "clamav-milter"), ("freshclam", "freshclam")]
+)
+def test_only_options_that_the_installed_version_does_not_know_are_left_out(
+    example: Applied, room: str, program: str
+) -> None:
+    platforms = yaml.safe_load((REPOSITORY / "smtpout/platforms.yaml").read_text(encoding="utf-8"))
+    platform = {"bookworm": "debian-12", "trixie": "debian-13"}[example.release]
+    left_out = platforms[platform]["clamav"][room]["unknown_options"]
+    known = salt(example.lab, "clamav.known_options", program)
+    assert "PidFile" in known or room == "freshclam"
+    assert not set(left_out) & set(known)
