@@ -141,4 +141,6 @@ def test_salt_is_brought_where_it_is_missing(bare: Lab) -> None:
     assert "Salt is missing: installing it into /opt/smtpout/salt" in done.stderr
     assert "smtpout: applied" in done.stdout.splitlines()[-1]
     assert " 0 changed, 0 failed" in relay.run(apply, timeout=120).stdout.splitlines()[-1]
+    records = relay.run([*apply, "--ask", "opendkim.public_records"], timeout=60).stdout
+    assert records.startswith("default._domainkey.domain01.dom. IN TXT ( ")
     assert relay.run(["test", "-e", "/etc/salt"], check=False).returncode == 1, "/etc/salt is nobody's but Salt's"
