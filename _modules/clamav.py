@@ -249,7 +249,7 @@ def _taken(lines: list[str], room: str) -> list[str]:
     options = {words[0]: words[1] for line in lines if len(words := line.split()) == 2}
     ports = {"MilterSocket": options.get("MilterSocket", "")}
     if "TCPSocket" in options:
-        ports["TCPSocket"] = f"inet:{options['TCPSocket']}@{options.get('TCPAddr', '0.0.0.0')}"  # noqa: S104
+        ports["TCPSocket"] = f"inet:{options['TCPSocket']}@{options.get('TCPAddr', '0.0.0.0')}"  # noqa: S104 - clamd's own default
     units = [__salt__["smtpout.settings"]()["clamav"][room]["service"]]
     found = {option: __salt__["listener.socket_conflict"](socket, units) for option, socket in ports.items()}
     return [f"{option} {options[option]}: the port is taken by {taken}" for option, taken in found.items() if taken]

@@ -308,7 +308,9 @@ def _check_reachable(host: str, port: int, timeout: float) -> None:
         raise CommandExecutionError(f"the name {host} has no address: {err.strerror}") from None
     except OSError as err:
         reason = err.strerror or f"no answer within {timeout} s (is a firewall between?)"
-        raise CommandExecutionError(f"port {port} can't be reached: {reason}") from None
+        raise CommandExecutionError(
+            f"port {port} can't be reached: {reason}; is the server up, and does every firewall let this host through?"
+        ) from None
 
 
 def _tls(ldap3: Any, site: dict[str, Any], timeout: float) -> Any:

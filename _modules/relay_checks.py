@@ -116,7 +116,9 @@ def _users_greeted(site: dict[str, Any], port: int) -> str:
         said = (
             refused.smtp_error if isinstance(refused.smtp_error, str) else refused.smtp_error.decode(errors="replace")
         )
-        raise CommandExecutionError(f"127.0.0.1:{port} greets users with {refused.smtp_code} {said}") from None
+        # What only the directory table of main.cf's users_client_restrictions answers with.
+        why = "; so it does while Postfix can't ask the directory: look there first" if refused.smtp_code == 451 else ""
+        raise CommandExecutionError(f"127.0.0.1:{port} greets users with {refused.smtp_code} {said}{why}") from None
     except (OSError, smtplib.SMTPException) as error:
         raise CommandExecutionError(f"127.0.0.1:{port}: {error}") from error
 

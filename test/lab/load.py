@@ -78,7 +78,7 @@ class Sender:
         self.client: smtplib.SMTP | None = None
         self.sent = 0
         # The relay's certificate is self-made; what is looked at here is the mail, not the certificate.
-        self.context = ssl._create_unverified_context()  # noqa: S323
+        self.context = ssl._create_unverified_context()  # noqa: S323 - as said
 
     def tried(self, message: Message) -> Reply:
         """Try to send a message once, and return the answer that counts."""

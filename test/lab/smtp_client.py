@@ -22,7 +22,7 @@ def converse(session: dict[str, Any]) -> list[tuple[str, int, str]]:
     """Hold a session and return its answers."""
     answers: list[tuple[str, int, str]] = []
     # The relay's certificate is self-made; what is looked at here is the mail, not the certificate.
-    context = ssl._create_unverified_context()  # noqa: S323
+    context = ssl._create_unverified_context()  # noqa: S323 - as said
     if session["tls"] == "implicit":
         client: smtplib.SMTP = smtplib.SMTP_SSL(timeout=TIMEOUT, context=context, local_hostname="client.example")
     else:
@@ -55,7 +55,7 @@ def steps(client: smtplib.SMTP, session: dict[str, Any], context: ssl.SSLContext
     if session["sender"]:
         yield "MAIL", lambda: client.mail(session["sender"])
         for recipient in session["recipients"]:
-            yield f"RCPT {recipient}", lambda recipient=recipient: client.rcpt(recipient)  # type: ignore[misc]
+            yield f"RCPT {recipient}", lambda recipient=recipient: client.rcpt(recipient)  # type: ignore[misc]  # bound now
         if session["message"]:
             yield "DATA", lambda: client.data(session["message"].encode())
 

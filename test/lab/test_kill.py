@@ -74,7 +74,7 @@ print(dict(answers))
 def killed(release: str, relay_of: Relay) -> Iterator[Applied]:
     """Return the relay of pillar.example; afterwards it is as before."""
     if release != "bookworm":
-        pytest.skip("kills are tried on bookworm")
+        pytest.skip("fifty kills take minutes: they are tried on bookworm only")
     applied = relay_of("example")
     yield applied
     applied.lab.set_pillar(EXAMPLE)
@@ -118,7 +118,7 @@ def all_run(relay: Host, seconds: float = 30) -> bool:
 
 @pytest.mark.timeout(1500)
 def test_an_apply_killed_at_any_moment_is_finished_by_the_next(killed: Applied) -> None:
-    lab, relay, chance = killed.lab, killed.lab.host("relay"), random.Random(SEED)  # noqa: S311
+    lab, relay, chance = killed.lab, killed.lab.host("relay"), random.Random(SEED)  # noqa: S311 - no secret
     contents: dict[str, dict[str, str]] = {}
     lasts: dict[bool, float] = {}
     for name in ("example", "other", "all", "example"):
@@ -157,7 +157,7 @@ def test_an_apply_killed_at_any_moment_is_finished_by_the_next(killed: Applied) 
 
 @pytest.mark.timeout(300)
 def test_a_lookup_never_meets_an_empty_or_partial_map(killed: Applied) -> None:
-    relay, chance = killed.lab.host("relay"), random.Random(SEED)  # noqa: S311
+    relay, chance = killed.lab.host("relay"), random.Random(SEED)  # noqa: S311 - no secret
     texts = ["".join(f"key{number} {letter}{number}\n" for number in range(SIZE)) for letter in "ab"]
     build = ["salt-call", "--local", "--out=quiet", "postmap.build", "/etc/postfix/big", "lmdb"]
     relay.write("/etc/postfix/big", texts[0], mode="0644")
