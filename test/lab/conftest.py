@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from support import PILLARS
+from support import PILLARS, REPOSITORY
 
 from lab import checks
 from lab.images import RELEASES
@@ -30,6 +31,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 SUMMARY = pytest.StashKey[list[str]]()
+
+
+def lab_name(suite: str, release: str) -> str:
+    """Return a suite's lab, this checkout's own: tests of two checkouts may run at once."""
+    checkout = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()
+    return f"{suite[:4]}{release[:4]}{checkout[:4]}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -101,7 +108,7 @@ def relay_of(release: str, request: pytest.FixtureRequest) -> Iterator[Relay]:
 
     def applied(suite: str) -> Applied:
         if suite not in made:
-            lab = Lab(f"{suite[:4]}{release[:6]}", release, quiet=True)
+            lab = Lab(lab_name(suite, release), release, quiet=True)
             lab.down()  # what an interrupted run left
             lab.up()
             made[suite] = Applied(lab, suite, release)

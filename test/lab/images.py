@@ -23,6 +23,7 @@ from lab.process import CACHE, LabError, Progress, run
 
 FOLDER = Path(__file__).resolve().parent
 RELEASES = ("bookworm", "trixie")
+UNUSED = 24 * 3600  # seconds after which an image of other content goes: two branches may take turns
 SALT_VERSION = "3008.3"
 
 BASE = [
@@ -87,6 +88,7 @@ class Image:
             with self._alone(progress):
                 if not self.path.is_dir():
                     self._build(progress)
+        os.utime(self.path)  # the time of its last use
         return self.path
 
     @contextlib.contextmanager
@@ -121,7 +123,7 @@ class Image:
                 said = self.log.read_text(errors="replace").strip().splitlines()[-1:]
                 raise LabError(f"image {self.name}: not built, see {self.log}: {' '.join(said)}") from failed
         for older in (CACHE / "images").glob(f"{self.name}-" + "[0-9a-f]" * 12):
-            if not in_use(older):
+            if not in_use(older) and time.time() - older.stat().st_mtime > UNUSED:
                 remove(older)
         aside.rename(self.path)
         progress(f"image {self.name}: ready")

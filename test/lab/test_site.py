@@ -11,7 +11,7 @@ from support import PILLARS, load
 
 from lab import mail
 from lab.checks import CHECKS
-from lab.conftest import Applied
+from lab.conftest import Applied, lab_name
 from lab.host import Host
 from lab.lab import Lab
 
@@ -108,7 +108,7 @@ def test_modules_that_were_synced_do_as_well(example: Applied) -> None:
 @pytest.fixture
 def bare(release: str) -> Iterator[Lab]:
     """Return a lab with a relay that nothing was done to yet."""
-    lab = Lab(f"bare{release[:6]}", release, quiet=True)
+    lab = Lab(lab_name("bare", release), release, quiet=True)
     lab.down()
     lab.up()
     yield lab
