@@ -25,7 +25,9 @@ REFUSING = {"reject", "reject_unauth_destination", "defer", "defer_if_permit", "
 LOCAL = ("mydestination", "virtual_alias_domains", "virtual_mailbox_domains")
 
 # Files and directories of Postfix's own beside the maps.
-TAKEN = {"postfix-files", "postfix-script", "post-install", "sasl", "tls", "transport_maps"}
+TAKEN = {"postfix-files", "postfix-script", "post-install", "sasl", "tls"}
+# Maps that the formula makes, and of which keys.
+MADE = {"own_domains": "smtpout:domains", "transport_maps": "smtpout:delivery"}
 
 
 def known() -> list[tuple[Callable[[Site, dict[str, Any]], Found], tuple[str, ...]]]:
@@ -227,8 +229,8 @@ def _maps(site: Site, facts: dict[str, Any]) -> Found:
     """What postmap would refuse is told with its path; values may be secret and are not shown."""
     indexed = site["postfix"].get("map_type", facts["postfix"]["map_type"])
     for name, table in site["postfix"]["maps"].items():
-        if name in TAKEN:
-            right = "smtpout:delivery makes it" if name == "transport_maps" else "Postfix has something of that name"
+        if name in TAKEN or name in MADE:
+            right = f"{MADE[name]} makes it" if name in MADE else "Postfix has something of that name"
             yield f"postfix:maps:{name}", None, f"can't be a map of the site's: {right}"
         told = __salt__["postmap_format.render"](table["entries"], table.get("type", indexed))["complaints"]
         for complaint in told:

@@ -32,6 +32,9 @@ RECIPIENTS = {
 
 LOOPBACK = ["127.0.0.0/8"]
 
+# What a stranger who writes from one of the site's domains is told (access(5)).
+STRANGER = "REJECT log in to send from this domain"
+
 
 def settings() -> dict[str, Any]:
     """Return the site's settings: one plain dictionary, the same object for the whole run.
@@ -262,7 +265,11 @@ def _relaying(site: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
     services = _merged(services, site["postfix"]["master"])
     delivery = site["delivery"]
     routes = {domain: _nexthop(delivery["domains"].get(domain, delivery["nexthop"])) for domain in site["domains"]}
-    maps = [{"name": "transport_maps", "type": indexed, "entries": routes, "secret": False}]
+    own = dict.fromkeys(site["domains"], STRANGER)
+    maps = [
+        {"name": name, "type": indexed, "entries": entries, "secret": False}
+        for name, entries in (("own_domains", own), ("transport_maps", routes))
+    ]
     for name, table in site["postfix"]["maps"].items():
         maps.append({"name": name, "type": indexed, "secret": False, **table})
     slug = re.sub(r"[^a-z0-9]+", "-", site["organisation"].lower()).strip("-")

@@ -254,6 +254,7 @@ CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
     ],
     "maps": [
         (maps(transport_maps={"entries": {"a": "b"}}), "smtpout:delivery makes it"),
+        (maps(own_domains={"entries": {"a": "b"}}), "smtpout:domains makes it"),
         (maps(sasl={"entries": {"a": "b"}}), "smtpout:postfix:maps:sasl"),
         (maps(x={"entries": {"a b": "c"}}), "smtpout:postfix:maps:x:entries: key 'a b'"),
         (maps(x={"entries": {"a": "b", "A": "c"}}), "the same as 'a'"),
