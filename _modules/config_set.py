@@ -29,6 +29,7 @@ FILTERS = ("config_text.native", "config_text.overridden", "config_text.master_c
 FILE = {"user": "root", "group": "root", "secret": False, "activate": "reload", "context": {}}
 # Of a map: what postmap.build takes besides the entries.
 MAP_OPTIONS = ("mode", "user", "group", "program", "config_directory")
+BREAK = re.compile(r"[\r\n\0]")
 HIDDEN = "content changed (secret, not shown)"
 
 
@@ -49,8 +50,7 @@ def render(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
     :raises CommandExecutionError: names the template and its line, for an undefined name too.
     """
     settings = _settings()
-    sources: dict[str, str] = {}
-    environment = _environment(settings, sources)
+    environment, sources = _environment(settings)
     rendered = []
     for given in files:
         file = {**FILE, "mode": "0600" if given.get("secret") else "0644", **given}
@@ -234,10 +234,18 @@ def _owner(status: os.stat_result) -> str:
     return ":".join(names)
 
 
-def _environment(settings: dict[str, Any], sources: dict[str, str]) -> jinja2.Environment:
-    """Make the environment of the templates, which notes in ``sources`` where each cached file comes from."""
+def _environment(settings: dict[str, Any]) -> tuple[jinja2.Environment, dict[str, str]]:
+    """Return the environment of the templates, made once for all sets, and where each file in its cache comes from."""
+    known = __context__.get("config_set.environment")
+    if known is None or known[0] is not settings:
+        known = __context__["config_set.environment"] = (settings, *_made_environment(settings))
+    return known[1:]
+
+
+def _made_environment(settings: dict[str, Any]) -> tuple[jinja2.Environment, dict[str, str]]:
+    sources: dict[str, str] = {}
     # A line break in a value would begin another option of the daemon: such a value is never printed, by whatever way.
-    broken = {value: path for path, value in _strings(settings) if re.search(r"[\r\n\0]", value)}
+    broken = {value: path for path, value in _strings(settings) if BREAK.search(value)}
 
     def load(source: str) -> tuple[str, str, Callable[[], bool]]:
         path = __salt__["cp.cache_file"](source)
@@ -261,7 +269,7 @@ def _environment(settings: dict[str, Any], sources: dict[str, str]) -> jinja2.En
         keep_trailing_newline=True,
     )
     environment.filters.update({name.rpartition(".")[2]: __salt__[name] for name in FILTERS})
-    return environment
+    return environment, sources
 
 
 def _strings(node: Any, path: str = "smtpout") -> Iterator[tuple[str, str]]:

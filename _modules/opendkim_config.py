@@ -98,7 +98,7 @@ def _loose_ends(options: dict[str, str], made_before: list[str]) -> Iterator[str
             yield f"KeyTable: {name}: {fields[2]} is no private key in PEM form ({CONSEQUENCE})"
     for pattern, value in _table(options.get("signingtable", "")).items():
         name = value.partition(":")[0]
-        if keys and name not in (*keys, "%"):
+        if keys and name != "%" and name not in keys:
             yield f"SigningTable: {pattern}: {name} isn't in KeyTable ({CONSEQUENCE})"
 
 

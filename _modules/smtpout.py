@@ -48,11 +48,15 @@ def settings() -> dict[str, Any]:
     The result holds secrets. ``valid`` tells whether the pillar is right; where it isn't, ``errors`` holds one sentence
     a problem, each with pillar path, value and what would be right, and nothing else is there.
     """
-    site = _plain(__pillar__.get("smtpout", {}))
+    given = __pillar__.get("smtpout", {})
     known = __context__.get("smtpout.settings")
-    if known is None or known[0] != site:
-        known = __context__["smtpout.settings"] = (site, _settings(site))
-    return known[1]
+    # A minion lives longer than a pillar. To compare ten thousand domains takes as long as to read them: only where
+    # the pillar has been fetched anew.
+    if known is None or known[0] is not given:
+        site = _plain(given)
+        made = known[2] if known and known[1] == site else _settings(site)
+        known = __context__["smtpout.settings"] = (given, site, made)
+    return known[2]
 
 
 def errors() -> list[str]:
