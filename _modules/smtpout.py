@@ -101,12 +101,52 @@ def verify() -> list[dict[str, str]]:
     return __salt__["relay_checks.run"](site)
 
 
+def problems(site: dict[str, Any]) -> list[dict[str, str | None]]:
+    """Return what is wrong with a site that need not be this minion's, by pillar path (``pillar_schema.problems``).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local smtpout.problems '{domains: [domain01.dom], networks: [0.0.0.0/0]}'
+
+    :param site: what stands below ``smtpout``.
+    """
+    schema = _document("schema.yaml")
+    found = __salt__["pillar_schema.problems"](site, schema, "smtpout")
+    merged = _merged(__salt__["pillar_schema.defaults"](schema), site)
+    return found + _contradictions(merged, _facts(), [problem["path"] for problem in found])
+
+
+def import_pillar(path: str, source: str | None = None) -> dict[str, Any]:
+    """Write a site pillar made from those of the formulas ``postfix``, ``opendkim`` and ``clamav`` (docs/migration.md).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call smtpout.import_pillar /root/site.sls
+
+    :param path: the new file, mode 0600, since it holds what was secret in the old pillars. One that is there stays.
+    :param source: a YAML file that holds their pillars. Default, this minion's pillar.
+    :return: ``carried``: where each of their keys went; ``same``: those that need no key; ``left``: why, for each other
+        one; ``missing``: what the new pillar still needs. No secret is in it.
+    :raises CommandExecutionError: there is nothing to convert, or the file can't be written.
+    """
+    pillar = _plain(__pillar__) if source is None else __salt__["pillar_import.read"](source)
+    made = __salt__["pillar_convert.convert"](
+        pillar, _facts(), _document("postfix/master.yaml"), _document("import.yaml")
+    )
+    __salt__["pillar_import.write"](path, made.pop("site"), made["missing"])
+    return made
+
+
 def _settings(site: Any) -> dict[str, Any]:
     """Check ``site`` and make the settings of it, or the list of what is wrong with it."""
     schema = _document("schema.yaml")
     problems = __salt__["pillar_schema.problems"](site, schema, "smtpout")
     merged = _merged(__salt__["pillar_schema.defaults"](schema), site)
-    facts = {name: value for name, value in _document("platforms.yaml").items() if not name.startswith("_")}
+    facts = _platforms()
     unknown = []
     if platform() in facts:
         problems += _contradictions(merged, facts[platform()], [problem["path"] for problem in problems])
@@ -116,6 +156,19 @@ def _settings(site: Any) -> dict[str, Any]:
     if errors := __salt__["pillar_schema.sentences"](problems) + unknown:
         return {"valid": False, "errors": errors}
     return {"valid": True, "errors": [], **_derived(_folded(merged), facts[platform()])}
+
+
+def _platforms() -> dict[str, Any]:
+    """Return the facts of every platform that is known."""
+    return {name: facts for name, facts in _document("platforms.yaml").items() if not name.startswith("_")}
+
+
+def _facts() -> dict[str, Any]:
+    """Return the facts of this minion's platform."""
+    try:
+        return _platforms()[platform()]
+    except KeyError as unknown:
+        raise CommandExecutionError(f"{unknown.args[0]} is no platform that smtpout knows") from None
 
 
 def _document(name: str) -> dict[str, Any]:
