@@ -77,6 +77,40 @@ def test_any_parameter_service_and_map_can_be_set_and_removed(example: Applied, 
     assert relay.run(["test", "-e", f"{table}.lmdb"], check=False).returncode == 1, "the map is gone with its entry"
 
 
+def test_a_pillar_made_of_other_formulas_is_applied(example: Applied, site: dict[str, Any]) -> None:
+    relay = example.lab.host("relay")
+    theirs = {
+        "postfix": {
+            "config": {
+                "myhostname": site["hostname"],
+                "relay_domains": "domain01.dom domain02.dom",
+                "mynetworks": "127.0.0.0/8 172.16.10.0/24 172.16.11.0/24",
+                "smtpd_recipient_limit": 150,
+                "transport_maps": "hash:/etc/postfix/transport",
+                "sender_canonical_maps": "hash:/etc/postfix/sender_canonical",
+            },
+            "mapping": {
+                "transport_maps": [{domain: "smtp:[172.16.11.96]:25"} for domain in ("domain01.dom", "domain02.dom")],
+                "sender_canonical_maps": [{"root": "servers@domain01.dom"}],
+            },
+            "master_config": {"services": {"smtp": {"maxproc": 50}}},
+        },
+        "clamav": {"clamd": {"config": {"MaxThreads": 20}}},
+    }
+    relay.write("/root/theirs.yaml", yaml.safe_dump(theirs), mode="0600")
+    relay.run(["rm", "-f", "/root/made.sls"])
+    relay.run(["salt-call", "--local", "smtpout.import_pillar", "/root/made.sls", "/root/theirs.yaml"])
+    made = yaml.safe_load(relay.read("/root/made.sls"))["smtpout"]
+    _apply(example, {**made, "directory": site["directory"], "verify": site["verify"]}, "imported")
+    assert example.failed("imported") == {}
+    assert _postconf(relay, "-h", "smtpd_recipient_limit") == "150"
+    assert _postconf(relay, "-M", "smtp/inet").split()[6] == "50"
+    canonical = relay.run(["postmap", "-q", "root", "lmdb:/etc/postfix/sender_canonical"]).stdout
+    assert canonical.strip() == "servers@domain01.dom"
+    assert "MaxThreads 20" in relay.read("/etc/clamav/clamd.conf")
+    assert CHECKS["a user's mail to domain01.dom reaches the delivery layer"](example.lab, mail.USERS)
+
+
 def test_a_wrong_pillar_changes_nothing_and_everything_wrong_is_said(example: Applied, site: dict[str, Any]) -> None:
     site["opendkim"]["bits"] = 512
     site["networks"] = ["0.0.0.0/0"]
