@@ -253,6 +253,15 @@ def test_apply_writes_says_what_changed_and_then_nothing(
     assert list((server / "run").iterdir()) == [server / "run/systemd"]
 
 
+def test_ask_hands_a_function_its_arguments(
+    site: Path, server: Path, formula: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = arguments(site)
+    asked.ask = "test.arg 'two words' key=value"
+    assert apply.ask(SALT_CALL, asked, str(formula), str(server)) == 0
+    assert json.loads(capsys.readouterr().out)["args"] == ["two words"]
+
+
 def test_a_failed_state_is_shown_whole_and_named_last(
     site: Path, server: Path, formula: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
