@@ -16,7 +16,6 @@ from salt.exceptions import CommandExecutionError
 
 FORMULAS = ("postfix", "opendkim", "clamav")
 
-# Said to users on 587 and 465, who have to log in first: theirs would be asked before that.
 USERS = "587 and 465 take users who logged in, under TLS, and nobody else"
 
 COLUMNS = ("private", "unpriv", "chroot", "wakeup", "maxproc", "command")
@@ -47,7 +46,7 @@ class _Import:
         """Put values at paths of ours; they stay, or are taken back, together."""
         for ours, value in values.items():
             place = self.site
-            *above, last = ours.split(":")
+            *above, last = _keys(ours)
             for key in above:
                 place = place.setdefault(key, {})
             place[last] = value
@@ -66,7 +65,7 @@ class _Import:
 
     def leave_rest(self, path: str, given: Mapping[str, Any], looked_at: Iterable[str]) -> None:
         """Leave what is neither looked at nor known, so that no key is lost in silence."""
-        for key in given.keys() - set(looked_at):
+        for key in sorted(given.keys() - set(looked_at)):
             if not self.has_no_place(f"{path}:{key}"):
                 self.leave(f"{path}:{key}", "is no key of that formula")
 
@@ -83,7 +82,7 @@ class _Import:
                         self.leave(f"{theirs}, {problem['value']}", sentence)
                         return True
                     for each in ours:
-                        self._remove(each.split(":"), self.site)
+                        self._remove(_keys(each), self.site)
                     self.leave(theirs, sentence)
                     del self.carried[theirs]
                     return True
@@ -91,7 +90,7 @@ class _Import:
 
     def _at(self, ours: str) -> Any:
         value: Any = self.site
-        for key in ours.split(":"):
+        for key in _keys(ours):
             value = value[key]
         return value
 
@@ -329,6 +328,11 @@ def _clamav(made: _Import, given: Mapping[str, Any], facts: Mapping[str, Any]) -
                 made.carry(theirs, {f"clamav:{daemon}:{name}": texts if len(texts) > 1 else _kept(value, texts[0])})
         made.leave_rest(f"clamav:{daemon}", given.get(daemon, {}), {"config"})
     made.leave_rest("clamav", given, {"clamd", "freshclam"})
+
+
+def _keys(ours: str) -> list[str]:
+    """Return the keys of a path; below postfix:master a service is one, 127.0.0.1:25/inet, colon and all."""
+    return ours.split(":", 2 if ours.startswith("postfix:") else -1)
 
 
 def _template(name: str, separator: str = " ") -> dict[str, str | None]:

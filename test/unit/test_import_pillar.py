@@ -70,6 +70,7 @@ POSTFIX: dict[str, Any] = {
             },
             "tlsproxy": {"enable": True, "chroot": True},
             "qmgr": {"enable": False},
+            "127.0.0.1:10025": {"type": "inet", "private": False, "command": "smtpd"},
             "uucp": {"enable": True},
             "archive": {"command": "pipe", "user": "mail", "argv": "/usr/local/bin/archive", "extras": "${recipient}"},
         }
@@ -202,6 +203,7 @@ def test_services_become_what_differs_from_the_stock_ones(imported: Imported) ->
         "smtp/inet": {"maxproc": 10},
         "submission/inet": {"options": {"cleanup_service_name": "out"}},
         "tlsproxy/unix": {"maxproc": 0, "command": "tlsproxy", "chroot": "y"},
+        "127.0.0.1:10025/inet": {"private": "n", "command": "smtpd"},
         "archive/unix": {"command": "pipe user=mail argv=/usr/local/bin/archive ${recipient}"},
     }
 
