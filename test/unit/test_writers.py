@@ -152,10 +152,12 @@ class TestPostfix:
         text = site.rendered("postfix/ldap.cf.jinja", put, **context)
         if text is None:
             return
-        map_file = written(site.root / "people.ldap", text)
+        own_domains = written(site.root / "own_domains", "domain01.dom found\n")
+        written(site.root / "main.cf", "compatibility_level = 3.6\nmyhostname = a.example\n")
+        run("postmap", "-c", str(site.root), f"lmdb:{own_domains}")
+        map_file = written(site.root / "people.ldap", text.replace("/etc/postfix/own_domains", str(own_domains)))
         key = f"{re.sub(r'[^!-~]|[@]', 'x', address) or 'x'}@domain01.dom"
         recorder.clear()
-        written(site.root / "main.cf", "compatibility_level = 3.6\nmyhostname = a.example\n")
         done = subprocess.run(
             ["postmap", "-c", str(site.root), "-q", "-", f"ldap:{map_file}"],
             input=f"{key}\n".encode(),
