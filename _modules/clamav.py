@@ -12,7 +12,6 @@ import signal
 import socket as sockets
 import struct
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -200,7 +199,7 @@ def check_config(staged: dict[str, str], program: str) -> list[str]:
     lines = Path(staged[config]).read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     complaints = _needed(lines, program) + _taken(lines, _ROOMS[program])
     # A directory that only this user may enter, since freshclam.conf can hold a proxy's password.
-    with tempfile.TemporaryDirectory(prefix="smtpout-clamav-") as directory:
+    with __salt__["aside.folder"]() as directory:
         copy = Path(directory, CONFIGURATIONS[program])
         while True:
             copy.write_text("\n".join(lines), encoding="utf-8", errors="surrogateescape")

@@ -10,9 +10,7 @@ import grp
 import os
 import pwd
 import re
-import shutil
 import stat
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -109,7 +107,6 @@ def compare(files: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 def complaints(
-    daemon: str,
     files: list[dict[str, Any]],
     maps: list[dict[str, Any]],
     check: str,
@@ -123,7 +120,6 @@ def complaints(
 
     CLI Example: none, since only ``config_set.managed`` has a rendered set at hand.
 
-    :param daemon: the set's name.
     :param files: as ``render`` returns them.
     :param maps: as ``tables`` returns them.
     :param check: an execution function that returns a list of complaints, called with ``staged`` (staged path by live
@@ -131,25 +127,24 @@ def complaints(
     :param test: use the system's temporary directory, and touch nothing else.
     :raises CommandNotFoundError: the parser isn't installed.
     """
-    parent = None if test else Path(__salt__["config_swap.state_dir"](), "staging")
-    if parent:
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory = tempfile.mkdtemp(prefix=f"{daemon}.", dir=parent)
-    staged = {entry["name"]: directory + entry["name"] for entry in [*files, *maps]}
+    parent, directory = None, ""
     try:
-        for path in staged.values():
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            _stage(file, staged)
-        for table in maps:
-            __salt__["postmap.build"](staged[table["name"]], table["type"], table["entries"], **table["options"])
-        return [line.replace(directory, "") for line in __salt__[check](staged=staged, **(check_args or {}))]
+        if not test:
+            parent = os.path.join(__salt__["config_swap.state_dir"](), "staging")
+            os.makedirs(parent, mode=0o700, exist_ok=True)
+        with __salt__["aside.folder"](parent) as directory:
+            staged = {entry["name"]: directory + entry["name"] for entry in [*files, *maps]}
+            for path in staged.values():
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                _stage(file, staged)
+            for table in maps:
+                __salt__["postmap.build"](staged[table["name"]], table["type"], table["entries"], **table["options"])
+            return [line.replace(directory, "") for line in __salt__[check](staged=staged, **(check_args or {}))]
     except OSError as error:
         raise CommandExecutionError(f"The new configuration can't be written aside: {error}") from error
     except CommandExecutionError as error:
         raise CommandExecutionError(str(error).replace(directory, "")) from error
-    finally:
-        shutil.rmtree(directory)
 
 
 def _stage(file: dict[str, Any], staged: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ another place), readable by root alone:
     postfix.json        what the running Postfix was last activated with
     postfix.lock        held by the run that is changing the set
     backup/postfix/     what was there before, as long as a new set is being tried
-    staging/postfix.*/  the new set, as long as Postfix's own parser reads it
+    staging/            the new set, as long as Postfix's own parser reads it
 
 A run may be killed at any moment. So the backup outlives it, as what the next run goes back to if need be, and the
 record is written only after the daemon has proved that it serves.
@@ -213,8 +213,8 @@ def settle(daemon: str) -> None:
             for leftover in Path(path).parent.glob(f".{glob.escape(os.path.basename(path))}{ASIDE}*"):
                 leftover.unlink()
         (folder / KEPT).unlink(missing_ok=True)  # from here on it is no backup, whatever is left of it
-        for directory in [folder, *Path(state_dir(), "staging").glob(f"{glob.escape(daemon)}.*")]:
-            shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        __salt__["aside.sweep"](os.path.join(state_dir(), "staging"))
 
 
 def recall(daemon: str) -> dict[str, Any]:

@@ -21,7 +21,6 @@ import smtplib
 import socket
 import ssl
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -100,13 +99,23 @@ def complaints(
         return []
     main = os.path.join(directory, "main.cf")
     prefix = staged[main].removesuffix(main)
-    with tempfile.TemporaryDirectory(prefix="postfix.", dir=os.path.dirname(prefix) or None) as folder:
-        _furnish(Path(folder), places, staged, prefix)
+    with __salt__["aside.folder"](os.path.dirname(prefix)) as path, _near(path) as folder:
+        _furnish(folder, places, staged, prefix)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
-            journal.bind(f"{folder}/dev/log")
-            os.chmod(f"{folder}/dev/log", 0o666)  # noqa: S103 - in a folder of root's; the daemons write to it
-            said = _tried(Path(folder), places, journal)
+            journal.bind(str(folder / "dev/log"))
+            (folder / "dev/log").chmod(0o666)  # in a folder of root's; the daemons write to it
+            said = _tried(folder, places, journal)
     return list(dict.fromkeys(said))
+
+
+@contextmanager
+def _near(path: str) -> Iterator[Path]:
+    """Give a short path of a folder, in this process: a socket's may have 107 bytes, whatever the folder's has."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def _furnish(folder: Path, places: _Places, staged: dict[str, str], prefix: str) -> None:
@@ -155,7 +164,7 @@ def _rewrite(path: Path, content: bytes) -> None:
 def _portless(master: str) -> str:
     """Return a master.cf whose services all listen on unix-domain sockets, without chroot."""
     entries: list[str] = []
-    for line in master.splitlines():
+    for line in master.split("\n"):  # splitlines() would part an option at a form feed or U+2028 as well
         if line[:1].isspace() and entries:
             entries[-1] += f"\n{line}"
         elif line and not line.startswith("#"):
@@ -209,7 +218,7 @@ def _tried(folder: Path, places: _Places, journal: socket.socket) -> list[str]:
 
 @contextmanager
 def _started(folder: Path, places: _Places) -> Iterator[subprocess.Popen[bytes]]:
-    where = [str(folder), places.config, places.queue, places.data, places.daemons]
+    where = [str(folder.resolve()), places.config, places.queue, places.data, places.daemons]
     process = subprocess.Popen(
         [*ALONE, "sh", "-ec", START, "sh", *where],
         stdin=subprocess.DEVNULL,

@@ -224,7 +224,7 @@ def check(
     text, complaints = _text(table, entries)
     if complaints:
         return complaints
-    with tempfile.TemporaryDirectory() as folder:
+    with __salt__["aside.folder"]() as folder:
         return _copy(table, text, folder)[1]
 
 
@@ -250,7 +250,7 @@ def preview(
     """
     table = _table(path, type, config_directory, program)
     text = _sound_text(table, entries)
-    with tempfile.TemporaryDirectory() as folder:
+    with __salt__["aside.folder"]() as folder:
         return {"text": _decoded(text), "contents": _contents(_stage(table, text, folder))}
 
 

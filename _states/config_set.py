@@ -302,7 +302,7 @@ def _check(
     """Have the set checked by its daemon's parser; return a note if that can't be done yet."""
     test = __opts__["test"]
     try:
-        complaints = __salt__["config_set.complaints"](daemon, rendered, tables, check, check_args, test=test)
+        complaints = __salt__["config_set.complaints"](rendered, tables, check, check_args, test=test)
     except CommandNotFoundError as error:
         if not test:
             raise

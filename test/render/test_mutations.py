@@ -115,7 +115,7 @@ class Relay:
         return self.sets[key]
 
     def checked(self, chunk: dict[str, Any], files: list[Any], maps: list[Any]) -> list[str]:
-        arguments = (chunk["daemon"], files, maps, chunk["check"], chunk.get("check_args"))
+        arguments = (files, maps, chunk["check"], chunk.get("check_args"))
         try:
             complaints: list[str] = self.ask["config_set.complaints"](*arguments, test=True)
         except CommandExecutionError as error:

@@ -179,7 +179,7 @@ def test_the_check_reads_the_set_aside_with_its_paths_led_there(applied: Host) -
     applied.template("main.cf", "map = ldap:{{ context_path }}, other = {{ context_path }}.bak\n")
     applied.apply()
     staged = (applied.root / "staged/main.cf").read_text()
-    assert staged.startswith(f"map = ldap:{applied.root}/state/staging/mydaemon.")
+    assert staged.startswith(f"map = ldap:{applied.root}/state/staging/.smtpout-aside.")
     assert staged.endswith(f"{applied.etc}/ldap.cf, other = {applied.etc}/ldap.cf.bak\n")
     assert list((applied.root / "state/staging").iterdir()) == []
 

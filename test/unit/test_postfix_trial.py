@@ -94,9 +94,15 @@ def test_nothing_of_a_trial_stays(tried: Callable[..., list[str]], tmp_path: Pat
     # Of its shell, with which all of its processes end.
     assert subprocess.run(["pgrep", "-f", f"{tmp_path}/staged"], check=False, capture_output=True).stdout == b""
     assert Path("/proc/mounts").read_text(encoding="utf-8") == mounts
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("postfix.")) == []
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".smtpout-aside.")) == []
 
 
 def test_no_program_of_the_sites_is_run(tried: Callable[..., list[str]]) -> None:
     tried()
     assert not Path("/tmp/the-policy-ran").exists()
+
+
+@pytest.mark.parametrize("space", ["\u2028", "\f", "\x85"])
+def test_only_a_line_feed_ends_a_line(tried: Callable[..., list[str]], space: str) -> None:
+    # As postconf(1) reads it: the value goes on behind the space.
+    assert tried(master=f"2525 inet n - n - - smtpd\n  -o smtpd_banner=one{space}two\n") == []
