@@ -56,7 +56,8 @@ def problems(site: Site, facts: dict[str, Any], broken: list[str]) -> list[dict[
     facts
         The platform's facts, and as ``services`` those of the stock master.cf.
     broken
-        Paths at which the schema has found something: a rule that reads what is there, above or below, is left out.
+        Paths at which the schema has found something: a rule that reads what is there, above or below, is left out,
+        since it can't judge it. Of a key that ends in a colon it takes the items as they come, right or wrong.
     """
     found = []
     for rule, reads in [*RULES, *__salt__["pillar_rules_postfix.known"]()]:
@@ -121,9 +122,9 @@ _STRANGERS = "strangers could send as the site; name the site's own networks"
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def _network(text: str) -> _Network | None:
+def _network(text: object) -> _Network | None:
     try:
-        return ipaddress.ip_network(re.sub(r"[\[\]]", "", text), strict=False)
+        return ipaddress.ip_network(re.sub(r"[\[\]]", "", str(text)), strict=False)
     except ValueError:
         return None
 
@@ -263,8 +264,8 @@ def _options(site: Site, _facts: dict[str, Any]) -> Found:
     for path, options in ELSEWHERE.items():
         room, section = path.split(":")
         for name, value in site[room][section].items():
-            if name.lower() in options:
-                instead = options[name.lower()]
+            if (folded := str(name).lower()) in options:
+                instead = options[folded]
                 right = f"{instead} says it for all daemons" if instead else "other daemons rely on the platform's"
                 yield f"{path}:{name}", MASKED if section == "freshclam" else value, f"can't be set here: {right}"
 
@@ -337,15 +338,21 @@ def _bytes(written: object, default: int) -> int | None:
 RULES: list[tuple[Callable[[Site, dict[str, Any]], Found], tuple[str, ...]]] = [
     (_domains_in_either_case, ("domains", "delivery:domains", "opendkim:domains")),
     (_strange_domains, ("domains", "delivery:domains", "opendkim:domains")),
-    (_wide_networks, ("networks", "opendkim:trusted_hosts", "postfix:main:mynetworks")),
+    (_wide_networks, ("networks:", "opendkim:trusted_hosts:", "postfix:main:mynetworks")),
     (_hostname, ("hostname", "domains")),
     (_encryption, ("directory:servers", "directory:start_tls", "directory:ca_file")),
     (_servers, ("directory:servers",)),
     (_searches, ("directory:login", "directory:recipients", "directory:senders", "directory:login_attribute")),
-    (_verify, ("verify", "directory:login")),
+    (_verify, ("verify:user", "directory:login")),
     (_keys, ("domains", "opendkim:selector", "opendkim:domains")),
-    (_options, tuple(ELSEWHERE)),
+    (_options, tuple(f"{path}:" for path in ELSEWHERE)),
     (_sockets, ("clamav:enabled", "clamav:socket", "clamav:clamd_socket", "opendkim:enabled", "opendkim:socket")),
-    (_signatures, ("clamav:enabled", "clamav:signatures", "clamav:freshclam")),
-    (_sizes, ("clamav:enabled", "clamav:milter", "clamav:clamd", "postfix:main")),
+    (_signatures, ("clamav:enabled", "clamav:signatures", "clamav:freshclam:")),
+    (
+        _sizes,
+        (
+            *("clamav:enabled", "clamav:milter:MaxFileSize", "clamav:clamd:StreamMaxLength"),
+            "postfix:main:message_size_limit",
+        ),
+    ),
 ]

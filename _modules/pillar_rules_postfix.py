@@ -24,6 +24,9 @@ REFUSING = {"reject", "reject_unauth_destination", "defer", "defer_if_permit", "
 # A domain in one of these is delivered here, instead of to the delivery layer.
 LOCAL = ("mydestination", "virtual_alias_domains", "virtual_mailbox_domains")
 
+# Certificates that aren't in smtpd_tls_chain_files.
+CERTIFICATES = ("smtpd_tls_cert_file", "smtpd_tls_eccert_file", "smtpd_tls_dcert_file")
+
 # Files and directories of Postfix's own beside the maps.
 TAKEN = {"postfix-files", "postfix-script", "post-install", "sasl", "tls"}
 # Maps that the formula makes, and of which keys.
@@ -35,19 +38,25 @@ def known() -> list[tuple[Callable[[Site, dict[str, Any]], Found], tuple[str, ..
 
     CLI Example: none, since rules are functions.
     """
+    tls = ("authentication:submission", *_main("smtpd_tls_security_level", "smtpd_tls_chain_files", *CERTIFICATES))
+    sockets = ("clamav:enabled", "clamav:socket", "clamav:clamd_socket", "opendkim:enabled", "opendkim:socket")
     return [
-        (_certificate, ("authentication", "postfix:main")),
-        (_logins, ("authentication", "postfix:main")),
-        (_greeting, ("hostname", "postfix:main")),
-        (_relaying, ("postfix:main",)),
-        (_local_domains, ("domains", "postfix:main")),
-        (_filters, ("clamav:enabled", "opendkim:enabled", "postfix:main")),
-        (_mailboxes, ("postfix:main",)),
+        (_certificate, tls),
+        (_logins, (*tls, "authentication:clear_text_on_25", *_main("smtpd_tls_auth_only"))),
+        (_greeting, ("hostname", *_main("smtpd_banner"))),
+        (_relaying, _main("smtpd_relay_restrictions")),
+        (_local_domains, ("domains", *_main(*LOCAL))),
+        (_filters, ("clamav:enabled", "opendkim:enabled", *_main("smtpd_milters"))),
+        (_mailboxes, _main("mailbox_size_limit", "message_size_limit")),
         (_services, ("postfix:master",)),
-        (_ports, ("authentication:submission", "postfix:master", "clamav", "opendkim")),
-        (_nexthops, ("hostname", "delivery", "domains", "authentication:submission", "postfix:master")),
+        (_ports, ("authentication:submission", "postfix:master", *sockets)),
+        (_nexthops, ("hostname", "delivery", "authentication:submission", "postfix:master")),
         (_maps, ("postfix:maps", "postfix:map_type")),
     ]
+
+
+def _main(*parameters: str) -> tuple[str, ...]:
+    return tuple(f"postfix:main:{name}" for name in parameters)
 
 
 def _certificate(site: Site, _facts: dict[str, Any]) -> Found:
@@ -69,8 +78,8 @@ def _certificate(site: Site, _facts: dict[str, Any]) -> Found:
 
 
 def _has_certificate(main: dict[str, Any]) -> bool:
-    others = ("smtpd_tls_cert_file", "smtpd_tls_eccert_file", "smtpd_tls_dcert_file")
-    return main.get("smtpd_tls_chain_files", True) not in NOTHING or any(main.get(o) not in NOTHING for o in others)
+    chain = main.get("smtpd_tls_chain_files", True)
+    return chain not in NOTHING or any(main.get(other) not in NOTHING for other in CERTIFICATES)
 
 
 def _logins(site: Site, _facts: dict[str, Any]) -> Found:

@@ -324,6 +324,33 @@ def test_keys_that_contradict_each_other_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("change", "wrong", "contradiction"),
+    [
+        (lambda s: s["networks"].extend(["a", "0.0.0.0/0"]), "smtpout:networks:2", "smtpout:networks:3"),
+        (lambda s: s["networks"].extend([5, "0.0.0.0/0"]), "smtpout:networks:2", "smtpout:networks:3"),
+        (main(x={"a": 1}, smtpd_relay_restrictions="permit"), "main:x", "main:smtpd_relay_restrictions"),
+        (main(x={"a": 1}, myhostname="other.example"), "main:x", "smtpout:postfix:main:myhostname"),
+        (main(x={"a": 1}, message_size_limit=0), "main:x", "smtpout:postfix:main:message_size_limit"),
+        (lambda s: s["verify"].update(user="a@b", password="a\nb"), "verify:password", "smtpout:verify:user"),
+        (
+            room("clamav", timeout="x", socket="inet:587@127.0.0.1"),
+            "smtpout:clamav:timeout",
+            "port 587 is taken by smtpout:clamav:socket",
+        ),
+        (room("clamav", clamd={5: "x", "user": "y"}), "smtpout:clamav:clamd:5", "smtpout:clamav:clamd:user"),
+    ],
+)
+def test_a_contradiction_is_told_beside_what_is_wrong_elsewhere(
+    settings: Settings, site: dict[str, Any], change: Callable[[dict[str, Any]], Any], wrong: str, contradiction: str
+) -> None:
+    change(site)
+    errors = settings(site)["errors"]
+    assert any(wrong in error for error in errors), errors
+    assert any(contradiction in error for error in errors), errors
+    assert len(errors) == 2, errors
+
+
+@pytest.mark.parametrize(
     "change",
     [
         lambda s: s.update(networks=["10.0.0.0/8", "fc00::/7", "2001:db8::/32"]),
