@@ -137,6 +137,18 @@ def recipe(relay_of: Relay) -> Applied:
     return relay_of("recipe")
 
 
+@pytest.fixture(scope="module")
+def on_bookworm(release: str, relay_of: Relay) -> Iterator[Applied]:
+    """Return the relay of pillar.example for what takes minutes, on Debian 12 only; afterwards it is as before."""
+    if release != "bookworm":
+        pytest.skip("what takes minutes is tried on bookworm only")
+    applied = relay_of("example")
+    yield applied
+    applied.lab.set_pillar(PILLARS["example"].read_text(encoding="utf-8"))
+    applied.apply("as before")
+    assert applied.failed("as before") == {}
+
+
 @pytest.fixture(params=PILLARS)
 def applied(request: pytest.FixtureRequest, relay_of: Relay) -> Applied:
     """Return the relay of each suite in turn."""

@@ -351,7 +351,8 @@ TAIL = """
 
 * Directory down: on 587 and 465 Postfix asks the directory before it greets, so that users get 451 and no mail program
   asks for a password. On port 25 with AUTH there is no such question: saslauthd says NO for a wrong password and for an
-  unreachable directory alike, Postfix answers 535 to both. Let users use 587 or 465.
+  unreachable directory alike, Postfix answers 535 to both. Asked there too, a hung directory would hold up the site's
+  servers, whose mail to others needs none. Let users use 587 or 465.
 * Within a session that began while a milter was down, Postfix answers 451 until its end, also when the milter is back.
 * A milter that is down lets nothing pass (`clamav:on_fail: Defer`, `opendkim:on_fail: tempfail`). With `Accept` and
   `accept` everything passes, viruses too and unsigned; `smtpout.verify` warns of the choice, not of each message.

@@ -10,17 +10,16 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support import PILLARS, REPOSITORY
+from support import REPOSITORY
 
 from lab import mail
 from lab.breaking import applied, pillar, systemctl
 from lab.checks import salt
-from lab.conftest import SUMMARY, Applied, Relay
+from lab.conftest import SUMMARY, Applied
 from lab.faults import FAULTS, Fault, table
 from lab.load import Figures, Load
 
 SHORT, SOAK = 60, 10_000
-EXAMPLE = PILLARS["example"].read_text(encoding="utf-8")
 TABLE = REPOSITORY / "docs" / "faults.md"
 SMALL = """
 mkdir -p /srv/queue; mount -t tmpfs -o size=96m,mode=755 queue /srv/queue
@@ -29,20 +28,13 @@ cp -a /var/spool/postfix/. /srv/queue/; mount --bind /srv/queue /var/spool/postf
 
 
 @pytest.fixture(scope="module")
-def hasty(release: str, relay_of: Relay) -> Iterator[Applied]:
-    """Return the relay of pillar.example, whose queue is tried again every few seconds; afterwards it is as before."""
-    if release != "bookworm":
-        pytest.skip("the faults are tried on bookworm")
-    applied = relay_of("example")
-    relay = applied.lab.host("relay")
-    applied.lab.set_pillar(pillar())
-    applied.apply("in haste")
-    assert applied.failed("in haste") == {}
-    yield applied
-    applied.lab.set_pillar(EXAMPLE)
-    applied.apply("after faults")
-    assert applied.failed("after faults") == {}
-    relay.run(["sh", "-c", "systemctl reset-failed"])
+def hasty(on_bookworm: Applied) -> Iterator[Applied]:
+    """Return the relay of pillar.example, whose queue is tried again every few seconds."""
+    on_bookworm.lab.set_pillar(pillar())
+    on_bookworm.apply("in haste")
+    assert on_bookworm.failed("in haste") == {}
+    yield on_bookworm
+    on_bookworm.lab.host("relay").run(["systemctl", "reset-failed"])
 
 
 @pytest.fixture(scope="module")
