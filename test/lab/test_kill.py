@@ -1,6 +1,6 @@
 """An apply that is killed at any moment leaves a relay that serves, and the next apply finishes its work.
 
-Under a steady stream of mail. On Debian 12 only: fifty kills take some five minutes.
+Under a steady stream of mail. On Debian 12 only: fifty kills take minutes.
 """
 
 from __future__ import annotations
