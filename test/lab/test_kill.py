@@ -53,7 +53,7 @@ PILLARS_IN_TURN = {
 TURNS = ["other", "example", "other", "example", "other", "example", "other", "all", "other", "example"]
 LEFT = r"""
 find /etc /var/lib/smtpout /tmp /var/tmp \( -name '*.smtpout-*' -o -name '*.building' -o -path '*/staging/*' \
-    -o -path '*/backup/*' -o -name 'postfix.*' -path '/tmp/*' -o -name 'kept.json' \) -print
+    -o -path '*/backup/*' -o -name 'kept.json' \) -print
 pgrep -af '[m]aster -d' || true
 """
 SIZE = 10_000
