@@ -236,11 +236,16 @@ def _hosts(destinations: str) -> Iterator[tuple[str, str]]:
 
 def _maps(site: Site, facts: dict[str, Any]) -> Found:
     """What postmap would refuse is told with its path; values may be secret and are not shown."""
-    indexed = site["postfix"].get("map_type", facts["postfix"]["map_type"])
+    stock, missing = facts["postfix"]["map_type"], facts["postfix"]["missing_map_types"]
+    indexed = site["postfix"].get("map_type", stock)
+    if indexed in missing:
+        yield "postfix:map_type", indexed, f"this platform's Postfix has no such maps; right is {stock}"
     for name, table in site["postfix"]["maps"].items():
         if name in TAKEN or name in MADE:
             right = f"{MADE[name]} makes it" if name in MADE else "Postfix has something of that name"
             yield f"postfix:maps:{name}", None, f"can't be a map of the site's: {right}"
+        if table.get("type") in missing:
+            yield f"postfix:maps:{name}:type", table["type"], f"this platform's Postfix has none; right is {stock}"
         told = __salt__["postmap_format.render"](table["entries"], table.get("type", indexed))["complaints"]
         for complaint in told:
             yield f"postfix:maps:{name}:entries", None, complaint

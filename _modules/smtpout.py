@@ -72,15 +72,21 @@ def errors() -> list[str]:
 
 
 def platform() -> str:
-    """Return this minion's platform as ``platforms.yaml`` names it, such as ``debian-12``.
+    """Return this minion's platform as ``platforms.yaml`` names it, such as ``debian-12`` or ``el-9``.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-call --local smtpout.platform
+
+    :return: for one that isn't listed there, what the grains call it.
     """
-    return f"{__grains__.get('os', 'unknown').lower()}-{__grains__.get('osmajorrelease', 'unknown')}"
+    names = [str(__grains__[grain]).lower() for grain in ("os", "osfullname") if grain in __grains__]
+    versions = [str(__grains__[grain]) for grain in ("osrelease", "osmajorrelease") if grain in __grains__]
+    said = [f"{name}-{version}" for name in names for version in versions]
+    listed = {name: platform for platform, facts in _platforms().items() for name in facts["names"]}
+    return next((listed[name] for name in said if name in listed), said[0] if said else "unknown")
 
 
 def verify() -> list[dict[str, str]]:
@@ -152,7 +158,7 @@ def _settings(site: Any) -> dict[str, Any]:
         problems += _contradictions(merged, facts[platform()], [problem["path"] for problem in problems])
     else:
         known = ", ".join(facts)
-        unknown.append(f"this platform, {platform()}, is none that smtpout was tried on ({known}); it is refused")
+        unknown.append(f"this platform, {platform()}, is none that smtpout knows ({known}); it is refused")
     if errors := __salt__["pillar_schema.sentences"](problems) + unknown:
         return {"valid": False, "errors": errors}
     return {"valid": True, "errors": [], **_derived(_folded(merged), facts[platform()])}
@@ -181,6 +187,11 @@ def _document(name: str) -> dict[str, Any]:
         with salt.utils.files.fopen(path, encoding="utf-8") as file:
             documents[name] = salt.utils.yaml.safe_load(file)
     return documents[name]
+
+
+def _platforms() -> dict[str, Any]:
+    """Return the facts of each platform, by its name."""
+    return {name: facts for name, facts in _document("platforms.yaml").items() if not name.startswith("_")}
 
 
 def _plain(value: Any) -> Any:
@@ -220,6 +231,7 @@ def _derived(site: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     """Return the site merged with its platform's facts and with what follows from both."""
     made = _merged(facts, site)
     made["platform"] = platform()
+    made.setdefault("repositories", [])
     made["hostname"] = site.get("hostname") or __grains__["fqdn"]
     made["packages"] = sorted(
         {name for room in ("postfix", "saslauthd") for name in facts[room]["packages"]}
@@ -228,6 +240,7 @@ def _derived(site: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     made["directory"] |= _searches(site)
     made["opendkim"] |= _signing(site, made["opendkim"])
     made["opendkim"].setdefault("nameservers", __grains__.get("dns", {}).get("nameservers", []))
+    made["saslauthd"]["defaults"] = _login_settings(made["saslauthd"])
     made["clamav"] |= _scanning(site, facts["clamav"])
     made["milters"] = _milters(made)
     made["postfix"] |= _relaying(site, made)
@@ -265,11 +278,28 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _login_settings(saslauthd: dict[str, Any]) -> dict[str, str]:
+    """Return what saslauthd's settings file says, in the platform's variables.
+
+    ``-r`` hands the login over whole, with the part after the @ (LDAP_SASLAUTHD, %u).
+    """
+    seconds = saslauthd["cache_seconds"]
+    known = {
+        "directory": saslauthd["socket_directory"],
+        "flags": f"-r -c -t {seconds}" if seconds else "-r",
+        "processes": saslauthd["processes"],
+    }
+    return {name: value.format(**known) for name, value in saslauthd["defaults"].items()}
+
+
 def _scanning(site: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     """Return the scanner's daemons, facts kept apart from the site's own options for each."""
     clamav = site["clamav"]
+    daemons = {daemon: {**facts[daemon], "options": clamav[daemon]} for daemon in ("clamd", "milter", "freshclam")}
+    sockets = [facts["clamd"]["socket_unit"]] if "socket_unit" in facts["clamd"] else []
+    daemons["clamd"]["units"] = [*sockets, f"{facts['clamd']['service']}.service"]
     return {
-        **{daemon: {**facts[daemon], "options": clamav[daemon]} for daemon in ("clamd", "milter", "freshclam")},
+        **daemons,
         "socket": clamav.get("socket", facts["milter"]["socket"]),
         "clamd_socket": clamav.get("clamd_socket", f"unix:{facts['clamd']['socket']}"),
     }
@@ -319,7 +349,7 @@ def _relaying(site: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
     services = copy.deepcopy(_document("postfix/master.yaml"))
     if not site["authentication"]["submission"]:
         services = {name: service for name, service in services.items() if name not in ("submission/inet", "465/inet")}
-    services = _merged(services, site["postfix"]["master"])
+    services = _merged(services, postfix["master"])
     delivery = site["delivery"]
     routes = {domain: _nexthop(delivery["domains"].get(domain, delivery["nexthop"])) for domain in site["domains"]}
     own = dict.fromkeys(site["domains"], STRANGER)
@@ -340,5 +370,6 @@ def _relaying(site: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
         "certificate_chain": site["tls"].get("chain_file", postfix["certificate"]),
         "self_made_certificate": "chain_file" not in site["tls"],
         "groups": [made["saslauthd"]["group"]]
-        + [made[room]["group"] for room in ("clamav", "opendkim") if made[room]["enabled"]],
+        + ([made["clamav"]["milter"]["group"]] if made["clamav"]["enabled"] else [])
+        + ([made["opendkim"]["group"]] if made["opendkim"]["enabled"] else []),
     }

@@ -30,34 +30,54 @@ exit 101
 def valid(name: str) -> dict[str, Any]:
     """Succeed when the pillar is right; otherwise say everything that is wrong with it.
 
+    It also says how far the platform has been tried, where that is not on a host of its kind.
+
     :param name: the state's sentence.
     """
-    errors = __salt__["smtpout.errors"]()
+    site = __salt__["smtpout.settings"]()
+    errors = site["errors"]
+    if not errors and site["proof"] == "rendered":
+        never = f"smtpout's files for {site['platform']} are kept to be read; it is never applied there."
+        return _result(name, never, result=False)
     if not errors:
-        return _result(name, "The pillar is as smtpout/schema.yaml says.")
+        ret = _result(name, "The pillar is as smtpout/schema.yaml says.")
+        if site["proof"] != "applied":
+            untried = (
+                f"smtpout had not been applied to any host of this kind ({site['platform']}) when it was released: its "
+                "files were rendered and read by the daemons' parsers. Try it on a spare host first. "
+                f"Not confirmed: {site['unconfirmed']}."
+            )
+            ret["warnings"] = [untried]
+        return ret
     count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
     lines = [f"{count} in the pillar; nothing was changed.", *(f"  {error}" for error in errors)]
     return _result(name, "\n".join(lines), result=False)
 
 
-def packages_installed(name: str, packages: list[str], hold: str) -> dict[str, Any]:
+def packages_installed(
+    name: str, packages: list[str], hold: str, repositories: list[str] | None = None
+) -> dict[str, Any]:
     """Install what is missing of ``packages`` in one transaction; no service starts while that goes on.
 
     :param name: the state's sentence.
     :param packages: names of the platform's packages.
-    :param hold: how a package's services are kept from starting: ``policy-rc.d`` (Debian).
+    :param hold: how a package's services are kept from starting: ``policy-rc.d`` (Debian), or ``presets`` where no
+        package starts any (RPM).
+    :param repositories: packages that bring the repositories of the others, such as epel-release; installed first.
     """
     try:
         _remove_policy_script()
         installed = __salt__["pkg.list_pkgs"]()
-        missing = [package for package in packages if package not in installed]
+        missing = [package for package in [*(repositories or []), *packages] if package not in installed]
         if not missing:
             return _result(name, f"All {len(packages)} packages are installed.")
         changes = {package: {"old": "", "new": "installed"} for package in missing}
         if __opts__["test"]:
             return _result(name, f"Would install {', '.join(missing)}.", changes, result=None)
         with _services_held(hold):
-            __salt__["pkg.install"](pkgs=missing, refresh=True)
+            for part in (repositories or [], packages):
+                if due := [package for package in missing if package in part]:
+                    __salt__["pkg.install"](pkgs=due, refresh=True)
         installed = __salt__["pkg.list_pkgs"]()
         if still_missing := [package for package in missing if package not in installed]:
             raise CommandExecutionError(f"the package manager did not install {', '.join(still_missing)}")

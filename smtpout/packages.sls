@@ -10,8 +10,13 @@ The mail system's packages are installed and held back until configured:
   smtpout.packages_installed:
     - packages: {{ settings.packages | json }}
     - hold: {{ settings.hold }}
+    - repositories: {{ settings.repositories | json }}
+    - require:
+      - smtpout: The site's pillar is right
 
 Salt's Python has what the formula needs:
   smtpout.python_packages_present:
     - requirements: salt://smtpout/requirements.txt
+    - require:
+      - smtpout: The site's pillar is right
 {%- endif %}

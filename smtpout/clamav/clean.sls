@@ -21,8 +21,10 @@ clamd has its original configuration again:
     - files:
         - {{ clamd.configuration }}
         - /etc/systemd/system/{{ clamd.service }}.service.d/smtpout.conf
+{%- if clamd.socket_unit is defined %}
         - /etc/systemd/system/{{ clamd.socket_unit }}.d/smtpout.conf
-    - service: [{{ clamd.socket_unit }}, {{ clamd.service }}.service]
+{%- endif %}
+    - service: {{ clamd.units | json }}
     - require:
       - config_set: clamav-milter has its original configuration again
 

@@ -14,8 +14,12 @@ freshclam knows where signatures come from:
         - name: {{ freshclam.configuration }}
           source: salt://smtpout/clamav/freshclam.conf.jinja
           mode: '0600'
-          user: {{ settings.clamav.user }}
+          user: {{ freshclam.user }}
           secret: true
+{%- if freshclam.defaults_file is defined %}
+        - name: {{ freshclam.defaults_file }}
+          source: salt://smtpout/clamav/freshclam.defaults.jinja
+{%- endif %}
     - check: clamav.check_config
     - check_args: {program: freshclam}
     - require:
@@ -47,12 +51,14 @@ clamd scans for viruses:
         - name: /etc/systemd/system/{{ clamd.service }}.service.d/smtpout.conf
           source: salt://smtpout/clamav/clamav-daemon.service.jinja
           activate: restart
+{%- if clamd.socket_unit is defined %}
         - name: /etc/systemd/system/{{ clamd.socket_unit }}.d/smtpout.conf
           source: salt://smtpout/clamav/clamav-daemon.socket.jinja
           activate: restart
+{%- endif %}
     - check: clamav.check_config
     - check_args: {program: clamd}
-    - service: [{{ clamd.socket_unit }}, {{ clamd.service }}.service]
+    - service: {{ clamd.units | json }}
     - reload: false
     - probe: clamav.ping
     - probe_args: {socket: 'unix:{{ clamd.socket }}'}

@@ -27,7 +27,13 @@ class Renderer(salt.state.BaseHighState):
     def __init__(self, root: Path, grains: dict[str, Any]) -> None:
         # One cache directory for all renderers: the loader of templates is shared by Salt.
         opts = minion_opts(
-            root, saltenv="base", __role="minion", autoload_dynamic_modules=False, state_events=False, grains=grains
+            root,
+            saltenv="base",
+            __role="minion",
+            autoload_dynamic_modules=False,
+            state_events=False,
+            grains=grains,
+            test=True,  # what is asked of it goes no further than an apply in test mode
         )
         self.client = salt.fileclient.get_file_client(opts)
         super().__init__(opts)

@@ -68,8 +68,6 @@ class Relay:
     def __init__(self, root: Path) -> None:
         self.renderer = Renderer(root, GRAINS)
         state = self.renderer.state
-        for options in (self.renderer.opts, state.opts, state.functions.opts, state.functions.pack["__opts__"]):
-            options["test"] = True
         self.ask = state.functions
         # A Postfix started aside takes seconds: test/lab tries that out. Here its parser has the word.
         for loader in (self.ask, self.ask.pack.get("__salt__", self.ask)):

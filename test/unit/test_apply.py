@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SALT_CALL = str(Path(sys.executable).with_name("salt-call"))
@@ -148,7 +149,8 @@ def test_takes_a_platform_of_platforms_yaml(server: Path) -> None:
     ("os_release", "name"),
     [
         ("ID=debian\nVERSION_ID=99\n", "debian-99"),
-        ('ID="opensuse-leap"\nVERSION_ID="15.6"\n', "opensuse-leap-15"),
+        ('ID="opensuse-leap"\nVERSION_ID="15.5"\n', "opensuse-leap-15.5"),
+        ('ID=ubuntu\nVERSION_ID="24.10"\n', "ubuntu-24.10"),
         ("# rolling\nID=arch\n", "arch-unknown"),
     ],
 )
@@ -161,12 +163,31 @@ def test_refuses_a_platform_that_is_not_listed_and_names_those_that_are(
     assert "debian-12" in sentence
 
 
-def test_platforms_are_the_top_level_names_without_the_shared_parts(tmp_path: Path) -> None:
-    (tmp_path / "smtpout").mkdir()
-    (tmp_path / "smtpout/platforms.yaml").write_text(
-        "# debian-1: no\n_shared: &shared\n  debian-11: no\ndebian-12:\n  <<: *shared\nubuntu-24: {}\n"
-    )
-    assert apply.known_platforms(str(tmp_path)) == ["debian-12", "ubuntu-24"]
+@pytest.mark.parametrize(
+    "os_release",
+    [
+        'NAME="AlmaLinux"\nID="almalinux"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.6"\n',
+        'ID="centos"\nVERSION_ID="10"\n',
+        'ID=ubuntu\nVERSION_ID="24.04"\n',
+        'ID="opensuse-leap"\nVERSION_ID="15.6"\n',
+        'ID="amzn"\nVERSION_ID="2023"\n',
+    ],
+)
+def test_takes_what_os_release_calls_a_platform(server: Path, os_release: str) -> None:
+    (server / "etc/os-release").write_text(os_release)
+    apply.check_host(0, root=str(server))
+
+
+def test_refuses_a_platform_that_is_only_kept_to_be_read(server: Path) -> None:
+    (server / "etc/os-release").write_text('ID="centos"\nVERSION_ID="7"\n')
+    assert "el-7 are kept to be read" in refusal(apply.check_host, 0, root=str(server))
+
+
+def test_platforms_are_those_of_platforms_yaml_without_the_shared_parts() -> None:
+    listed = yaml.safe_load((REPOSITORY / "smtpout/platforms.yaml").read_text(encoding="utf-8"))
+    assert [tuple(platform) for platform in apply.known_platforms()] == [
+        (name, facts["names"], facts["proof"]) for name, facts in listed.items() if not name.startswith("_")
+    ]
 
 
 # --- the minion ----------------------------------------------------------------------------------------------------

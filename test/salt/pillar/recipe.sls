@@ -37,6 +37,8 @@ smtpout:
       smtpd_forbid_bare_newline: null
       smtpd_forbid_bare_newline_exclusions: null
       smtpd_forbid_unauth_pipelining: null
+      smtpd_data_restrictions: null         # what stands there where Postfix is too old for these
+      smtpd_discard_ehlo_keywords: null
       smtpd_tls_security_level: null
       smtpd_tls_chain_files: null
       smtpd_tls_auth_only: null
