@@ -101,7 +101,7 @@ def _asked(socket: str, fields: list[bytes], timeout: float) -> str:
         ) from None
     except PermissionError:
         raise CommandExecutionError(
-            f"{_name(os.geteuid())} may not use {socket}: its directory is for root and one group (Debian's is sasl)"
+            f"{_name(os.geteuid())} may not use {socket}: its directory is for root and one group (sasl, saslauth)"
         ) from None
     except TimeoutError:
         raise CommandExecutionError(
