@@ -172,8 +172,14 @@ def test_every_platform_is_rendered_and_every_room_says_where_its_facts_come_fro
         for room in ("postfix", "saslauthd", "clamav", "opendkim"):
             assert facts[room]["source"], f"{name}: {room}"
         assert facts["proof"] == "applied" or facts["unconfirmed"], name
+    names = [name for facts in platforms.values() for name in facts["names"]]
+    assert len(names) == len(set(names))
 
 
-def test_every_platform_is_found_by_its_grains(renderers: dict[str, Renderer]) -> None:
+def test_every_platform_is_found_by_its_grains(renderers: dict[str, Renderer], monkeypatch: pytest.MonkeyPatch) -> None:
     found = {name: renderer.state.functions["smtpout.platform"]() for name, renderer in renderers.items()}
     assert found == {name: name for name in GRAINS}
+    leap = renderers["leap-15.6"].state.functions
+    monkeypatch.setitem(leap.pack["__grains__"], "os", "openSUSE Leap")  # Salt 3008 no longer says SUSE and Leap
+    monkeypatch.setitem(leap.pack["__grains__"], "osfullname", "openSUSE Leap")
+    assert leap["smtpout.platform"]() == "leap-15.6"
