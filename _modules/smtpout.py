@@ -189,11 +189,6 @@ def _document(name: str) -> dict[str, Any]:
     return documents[name]
 
 
-def _platforms() -> dict[str, Any]:
-    """Return the facts of each platform, by its name."""
-    return {name: facts for name, facts in _document("platforms.yaml").items() if not name.startswith("_")}
-
-
 def _plain(value: Any) -> Any:
     """Return ``value`` as plain dictionaries and lists: Salt hands the pillar over wrapped."""
     if hasattr(value, "items"):
