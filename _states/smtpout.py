@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import grp
 import importlib
-import importlib.metadata
+import importlib.util
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,17 @@ done
 exit 101
 """
 
+# What a Python package is called in an import, where that is not its name.
+IMPORTED_AS = {"dkimpy": "dkim", "dnspython": "dns"}
 
-def valid(name: str) -> dict[str, Any]:
+
+def valid(name: str, formula: str = "salt://smtpout") -> dict[str, Any]:  # noqa: ARG001 - for salt-ssh, see there
     """Succeed when the pillar is right; otherwise say everything that is wrong with it.
 
     It also says how far the platform has been tried, where that is not on a host of its kind.
 
     :param name: the state's sentence.
+    :param formula: where the formula is; salt-ssh brings what it finds there.
     """
     site = __salt__["smtpout.settings"]()
     errors = site["errors"]
@@ -90,14 +95,21 @@ def packages_installed(
 def python_packages_present(name: str, requirements: str) -> dict[str, Any]:
     """Install the Python packages that the formula's modules import into the Python that runs Salt.
 
+    A Python that is the distribution's own is left to the distribution: salt-ssh runs with that, and brings packages.
+
     :param name: the state's sentence.
     :param requirements: a requirements file with pinned versions (``name==version``), as a salt:// URL.
     """
     try:
         wanted = _pinned(requirements)
-        missing = [package for package in wanted if _version(package) is None]
+        missing = [package for package in wanted if not _is_there(package)]
         if not missing:
             return _result(name, f"{', '.join(wanted)} are there.")
+        if sys.prefix == "/usr":
+            raise CommandExecutionError(
+                f"{', '.join(missing)}; it is the distribution's own, {sys.executable}. salt-ssh brings them with "
+                "thin_extra_mods, see README.md; elsewhere install the distribution's packages"
+            )
         changes = {package: {"old": "", "new": wanted[package]} for package in missing}
         if __opts__["test"]:
             return _result(name, f"Would install {', '.join(missing)} into Salt's Python.", changes, result=None)
@@ -220,9 +232,6 @@ def _pinned(requirements: str) -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==(\S+)", Path(path).read_text(encoding="utf-8"), re.MULTILINE))
 
 
-def _version(package: str) -> str | None:
-    """Return the installed version of a Python package, or ``None``."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _is_there(package: str) -> bool:
+    """Tell whether a Python package can be imported; salt-ssh brings packages without what pip knows of them."""
+    return importlib.util.find_spec(IMPORTED_AS.get(package, package)) is not None

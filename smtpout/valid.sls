@@ -2,4 +2,5 @@
 {%- from "smtpout/map.jinja" import settings with context %}
 
 The site's pillar is right:
-  smtpout.valid
+  smtpout.valid:
+    - formula: salt://smtpout    # salt-ssh takes along what a state names, and schema.yaml is read on the host, too

@@ -6,7 +6,6 @@ seen instead.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -31,8 +30,7 @@ def check(sentence: str) -> Callable[[Check], Check]:
 
 def salt(lab: Lab, function: str, *arguments: str) -> Any:
     """Return what an execution function of the relay answers."""
-    done = lab.host("relay").run(["salt-call", "--local", "--out=json", function, *arguments], timeout=120)
-    return json.loads(done.stdout)["local"]
+    return lab.salt(*lab.way.ask, function, *arguments, timeout=300)
 
 
 def publish_keys(lab: Lab) -> list[str]:

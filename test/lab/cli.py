@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lab import images
-from lab.lab import CLIENT, EXAMPLE, ROLES, Lab, build
+from lab.lab import CLIENT, EXAMPLE, HOSTS, ROLES, Lab, build
 from lab.network import RUN
 from lab.process import LabError
 
@@ -19,6 +19,11 @@ Boots throw-away hosts with a real systemd each, in network namespaces with no w
   delivery   172.16.11.96   takes mail for domain01.dom and domain02.dom
   outside    198.51.100.10  the Internet: SMTP for outside.example, DNS at 198.51.100.53
 
+and, where they are named:
+
+  master     172.16.11.94   bare Debian with Salt, to be a Salt master
+  neighbour  172.16.11.97   the same, to be another site's relay
+
 A host writes into memory only, so after `down` and `up` it is new.
 """
 STATUS = """\
@@ -29,7 +34,7 @@ LAB_FAILED = 125
 
 
 def up(lab: Lab, options: argparse.Namespace) -> int:
-    lab.up(options.hosts or ROLES)
+    lab.up(options.hosts or HOSTS)
     return 0
 
 
@@ -53,6 +58,7 @@ def status(lab: Lab, _options: argparse.Namespace) -> int:
     if not lab.is_up():
         print(f"The lab {lab.name} is not up.")
     hosts = [lab.host(name) for name in ROLES] if lab.is_up() else []
+    hosts = [host for host in hosts if host.name in HOSTS or host.is_up()]
     for host in hosts:
         image = host.image if host.is_up() else ""
         print(f"{host.name:10} {', '.join(host.role.addresses):29} {host.state():10} {image}".rstrip())
@@ -106,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
 
     one = command("up", up, "build the images that are missing and boot the hosts that are not up")
     one.add_argument("--release", choices=images.RELEASES, help="the relay's Debian release (default: %(default)s)")
-    one.add_argument("hosts", metavar="HOST", nargs="*", help=f"of {', '.join(ROLES)} (default: all)")
+    one.add_argument("hosts", metavar="HOST", nargs="*", help=f"of {', '.join(ROLES)} (default: the first four)")
 
     one = command("shell", shell, "open a shell in a host", LAB_FAILED)
     one.add_argument("host", metavar="HOST")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -64,14 +63,14 @@ class Applied:
     touched: dict[str, list[str]] = field(default_factory=dict)
 
     def apply(self, step: str, sls: str = "smtpout", test: bool = False) -> dict[str, Any]:
-        """Apply and remember, under the step's name, each state's answer, the time and (in test mode) touched files."""
+        """Apply and remember, under the step's name, each state's answer, the time and (in test mode) touched files.
+
+        :param sls: what to apply; empty for the highstate.
+        """
         before = self._files() if test else {}
         started = time.monotonic()
-        arguments = ["salt-call", "--local", "--out=json", "--retcode-passthrough", "state.apply", sls, f"test={test}"]
-        done = self.lab.host("relay").run(arguments, check=False, timeout=600)
+        answer = self.lab.salt("state.apply", *filter(None, [sls]), f"test={test}", check=False, timeout=600)
         self.seconds[step] = time.monotonic() - started
-        assert done.stdout.strip().startswith("{"), done.stdout + done.stderr
-        answer = json.loads(done.stdout)["local"]
         assert isinstance(answer, dict), answer
         self.runs[step] = {state["__id__"]: state for state in answer.values()}
         if test:

@@ -1,10 +1,12 @@
 """A lab: the hosts and the clients of one network, under one name."""
 
 import ipaddress
+import json
 import re
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from lab import images, machine
 from lab.host import Host, Role
 from lab.images import Image
 from lab.network import RUN, Network, address_in_lab
-from lab.process import LabError, Progress, run
+from lab.process import CommandFailed, LabError, Progress, run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLE = REPOSITORY / "pillar.example"
@@ -24,10 +26,24 @@ ROLES = {
         Role("relay", ("172.16.11.95",), "vm-172-16-11-95.cloud0.hc.mycompany.dom", nameserver="198.51.100.53"),
         Role("delivery", ("172.16.11.96",), "smtp-delivery.cloud0.hc.mycompany.dom", nameserver="198.51.100.53"),
         Role("outside", ("198.51.100.10", "198.51.100.53"), "mx.outside.example", nameserver="198.51.100.53"),
+        Role("master", ("172.16.11.94",), "master.cloud0.hc.mycompany.dom", nameserver="198.51.100.53"),
+        Role("neighbour", ("172.16.11.97",), "relay.site-b.example", nameserver="198.51.100.53"),
     )
 }
+# Bare hosts with Salt: the relay to be and, for those who ask for them, a Salt master and another site's relay.
+BARE = ("relay", "master", "neighbour")
+HOSTS = ("directory", "relay", "delivery", "outside")
 CLIENT = "172.16.11.50"
 CLIENT_PORT = "at-"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the relay's Salt is asked: the host that does it, the command there, and what stands before a function."""
+
+    host: str = "relay"
+    command: tuple[str, ...] = ("salt-call", "--local", "--retcode-passthrough")
+    ask: tuple[str, ...] = ()
 
 
 class Client:
@@ -79,10 +95,11 @@ class Lab:
             raise LabError(f"{name} is no name for a lab: at most 12 lower-case letters and digits")
         self.name = name
         services = images.services()
-        self.images = dict.fromkeys(ROLES, services) | {"relay": images.relay(release, salt_version)}
+        self.images = dict.fromkeys(ROLES, services) | dict.fromkeys(BARE, images.relay(release, salt_version))
         self.network = Network(f"smtpout-{name}")
         self.progress = Progress(quiet)
         self.folder = RUN / name
+        self.way = Way()
         machine.prepare(self.progress)
 
     def host(self, name: str) -> Host:
@@ -114,7 +131,7 @@ class Lab:
         """Whether any part of the lab is there."""
         return self.folder.is_dir()
 
-    def up(self, hosts: Iterable[str] = tuple(ROLES)) -> None:
+    def up(self, hosts: Iterable[str] = HOSTS) -> None:
         """
         Boot hosts that are not up yet and return when each of them serves.
 
@@ -141,10 +158,27 @@ class Lab:
         host.boot(self.images[host.name].path, REPOSITORY)
         failed = host.failed_units()
         self.progress(f"{host.name}: booted" + (f", but these units failed: {', '.join(failed)}" if failed else ""))
-        if host.name != "relay":
+        if host.name not in BARE:
             host.run(["/usr/local/lib/lab/boot.sh", host.name])
             self.progress(f"{host.name}: serves")
         host.note_that_it_serves()
+
+    def salt(self, *words: str, check: bool = True, timeout: float | None = None) -> Any:
+        """
+        What the relay's Salt answers.
+
+        words
+            The function and its arguments.
+        check
+            Raise CommandFailed on a status other than 0.
+        timeout
+            Seconds.
+        """
+        command = [*self.way.command, "--out=json", *words]
+        done = self.host(self.way.host).run(command, check=check, timeout=timeout)
+        if not done.stdout.strip().startswith("{"):
+            raise CommandFailed(self.way.host, done)
+        return next(iter(json.loads(done.stdout).values()))
 
     def set_pillar(self, site: str) -> list[str]:
         """

@@ -83,8 +83,8 @@ class Network:
             if self.path(port).exists():
                 return
             run(["ip", "netns", "add", namespace])
-            cable = f"link add {port} type veth peer name eth0 netns {namespace}"
-            _ip(self.prefix, [cable, f"link set {port} master lan up"])
+            cable = f"link add name {port} type veth peer name eth0 netns {namespace}"
+            _ip(self.prefix, [cable, f"link set dev {port} master lan up"])
             lines = ["link set lo up", "link set eth0 up", *(f"addr add {each}/24 dev eth0" for each in addresses)]
             near = ipaddress.IPv4Address(addresses[0])
             lines += [f"route add {far} dev eth0 src {near}" for far in (SITE, INTERNET) if near not in far]

@@ -21,7 +21,7 @@ DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted(REPOSITORY.glob("docs/*.m
 DRAWINGS = sorted(REPOSITORY.glob("docs/*.dot"))
 
 # Of the shell, of the host (no test needs them), and Salt's.
-ELSEWHERE = {"umask", "journalctl", "editor", "salt-call"}
+ELSEWHERE = {"umask", "journalctl", "editor", "salt-call", "salt-ssh"}
 
 
 def fences(document: Path, language: str) -> Iterator[str]:

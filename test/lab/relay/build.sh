@@ -29,6 +29,8 @@ ln -s /opt/salt/bin/salt-call /usr/local/bin/salt-call
 
 echo "step: wheels for the formula"
 /opt/salt/bin/pip wheel --use-pep517 --wheel-dir /srv/wheels ldap3==2.9.1 dkimpy==1.1.8 dnspython==2.9.2
+# A host that is made a master serves a git repository with it (gitfs).
+/opt/salt/bin/pip wheel --use-pep517 --wheel-dir /srv/wheels gitpython==3.1.45
 
 echo "step: what bin/apply brings to a host without Salt"
 # Two of the locked packages are sources, and setuptools and the rest are what builds them.
