@@ -11,7 +11,7 @@ from typing import Any
 
 import salt.fileclient
 import salt.state
-from support import minion_opts
+from support import REPOSITORY, minion_opts
 
 
 class _State(salt.state.State):
@@ -24,11 +24,12 @@ class _State(salt.state.State):
 class Renderer(salt.state.BaseHighState):
     """Renders for one platform; call it with an SLS name and a pillar, or ask it for a configuration file's text."""
 
-    def __init__(self, root: Path, grains: dict[str, Any]) -> None:
+    def __init__(self, root: Path, grains: dict[str, Any], formula: Path = REPOSITORY) -> None:
         # One cache directory for all renderers: the loader of templates is shared by Salt.
         opts = minion_opts(
-            root, saltenv="base", __role="minion", autoload_dynamic_modules=False, state_events=False, grains=grains
-        )
+            root, saltenv="base", __role="minion", autoload_dynamic_modules=False, state_events=False, grains=grains,
+            file_roots={"base": [str(formula)]}, module_dirs=[str(formula)],
+        )  # fmt: skip
         self.client = salt.fileclient.get_file_client(opts)
         super().__init__(opts)
         self.opts, self.matchers = opts, None
