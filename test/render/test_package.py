@@ -58,7 +58,7 @@ def below(folder: Path, *parts: str) -> set[str]:
 
 
 def test_the_package_brings_the_formula_its_modules_and_the_example(package: Package) -> None:
-    parts = ("smtpout", "_modules", "_states")
+    parts = ["smtpout", *(path.name for path in REPOSITORY.glob("_*"))]
     assert below(REPOSITORY, *parts) <= below(package.formulas, *parts)
     assert not any(name.startswith(("test/", "bin/")) for name in below(package.formulas, "."))
     example = (package.pillar / "smtpout.sls.orig").read_text(encoding="utf-8")

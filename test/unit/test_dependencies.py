@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY
 
-MODULES = sorted([*REPOSITORY.glob("_modules/*.py"), *REPOSITORY.glob("_states/*.py")])
+MODULES = sorted(REPOSITORY.glob("_*/*.py"))
 
 # By what they are imported as.
 SALT_BRINGS = {"yaml": "pyyaml", "jinja2": "jinja2", "cryptography": "cryptography"}
