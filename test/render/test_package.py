@@ -24,6 +24,9 @@ class Package:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        # spm packs folders as they are and can't install Python's compiled files
+        without = shutil.ignore_patterns("__pycache__", ".*")
+        self.checkout = shutil.copytree(REPOSITORY, root / "checkout", ignore=without)
         folders = {
             "formula_path": "srv/formulas", "pillar_path": "srv/pillar", "reactor_path": "srv/reactor",
             "spm_build_dir": "build", "spm_cache_dir": "cache", "spm_db": "packages.db", "spm_share_dir": "share",
@@ -36,7 +39,7 @@ class Package:
 
     def spm(self, *arguments: str) -> str:
         command = [sys.executable, Path(sys.executable).with_name("spm"), f"--config-dir={self.root}", "--assume-yes"]
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, cwd=REPOSITORY)
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, cwd=self.checkout)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -45,7 +48,7 @@ class Package:
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     """Return the package, built from the checkout and installed."""
     package = Package(tmp_path_factory.mktemp("spm"))
-    package.spm("build", str(REPOSITORY))
+    package.spm("build", str(package.checkout))
     (file,) = (package.root / "build").glob("*.spm")
     package.spm("local", "install", str(file))
     return package
