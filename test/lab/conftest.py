@@ -12,7 +12,7 @@ import pytest
 from support import PILLARS, REPOSITORY
 
 from lab import checks
-from lab.images import RELEASES
+from lab.images import LOCKS, RELEASES, SALT_VERSION
 from lab.lab import Lab
 
 # What changes on any running host, or is Salt's own bookkeeping, and not the formula's doing.
@@ -25,6 +25,7 @@ NOT_COMPARED = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what bin/test hands on."""
     parser.addoption("--release", action="append", choices=RELEASES, help="the relay's Debian release (default: all)")
+    parser.addoption("--salt", choices=LOCKS, default=SALT_VERSION, help="the relay's Salt (default: %(default)s)")
     parser.addoption("--keep", action="store_true", help="leave the hosts up")
     parser.addoption("--soak", action="store_true", help="10,000 messages a fault instead of some dozens")
 
@@ -32,10 +33,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 SUMMARY = pytest.StashKey[list[str]]()
 
 
-def lab_name(suite: str, release: str) -> str:
-    """Return a suite's lab, this checkout's own: tests of two checkouts may run at once."""
+def new_lab(suite: str, release: str, config: pytest.Config) -> Lab:
+    """Return a suite's lab, booted anew; its name is this checkout's own: tests of two checkouts may run at once."""
     checkout = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()
-    return f"{suite[:4]}{release[:4]}{checkout[:4]}"
+    lab = Lab(f"{suite[:4]}{release[:4]}{checkout[:4]}", release, config.getoption("salt"), quiet=True)
+    lab.down()  # what an interrupted run left
+    lab.up()
+    return lab
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -107,9 +111,7 @@ def relay_of(release: str, request: pytest.FixtureRequest) -> Iterator[Relay]:
 
     def applied(suite: str) -> Applied:
         if suite not in made:
-            lab = Lab(lab_name(suite, release), release, quiet=True)
-            lab.down()  # what an interrupted run left
-            lab.up()
+            lab = new_lab(suite, release, request.config)
             made[suite] = Applied(lab, suite, release)
             lab.set_pillar(PILLARS[suite].read_text(encoding="utf-8"))
             lab.host("relay").run(["salt-call", "--local", "test.ping"])  # Salt makes files of its own on first use

@@ -24,7 +24,8 @@ from lab.process import CACHE, LabError, Progress, run
 FOLDER = Path(__file__).resolve().parent
 RELEASES = ("bookworm", "trixie")
 UNUSED = 24 * 3600  # seconds after which an image of other content goes: two branches may take turns
-SALT_VERSION = "3008.3"
+SALT_VERSION = "3008"
+LOCKS = {"3008": "bin/requirements.txt"} | {old: f"test/requirements-{old}.txt" for old in ("3007", "3006")}
 
 BASE = [
     "--variant=minbase",
@@ -54,19 +55,18 @@ exec chroot "$root" "$@"
 
 @dataclass(frozen=True)
 class Image:
-    """A root file system: its name, its Debian release, its folder, build.sh's environment and files besides."""
+    """A root file system: its name, its Debian release, its folder, and more files, by their name beside build.sh."""
 
     name: str
     release: str
     folder: Path | None = None
-    settings: dict[str, str] = field(default_factory=dict)
-    files: tuple[Path, ...] = ()
+    files: dict[str, Path] = field(default_factory=dict)
 
     @functools.cached_property
     def key(self) -> str:
         """A hash of what the image is made from, as it was when first asked for."""
-        parts = [self.release, *BASE, *(f"{name}={value}" for name, value in sorted(self.settings.items()))]
-        for path in [*sorted(self.folder.rglob("*")), *self.files] if self.folder else []:
+        parts = [self.release, *BASE]
+        for path in [*sorted(self.folder.rglob("*")), *self.files.values()] if self.folder else []:
             if path.is_file():
                 content = hashlib.sha256(path.read_bytes()).hexdigest()
                 parts.append(f"{os.path.relpath(path, FOLDER)} {path.stat().st_mode:o} {content}")
@@ -143,15 +143,15 @@ class Image:
     def _build_folder(self, root: Path, folder: Path, log: TextIO, progress: Progress) -> None:
         inside = root / "usr/local/lib/lab"
         shutil.copytree(folder, inside)
-        for file in self.files:
-            shutil.copy(file, inside)
+        for name, file in self.files.items():
+            shutil.copy(file, inside / name)
         # A package's own start script must not start anything in the chroot.
         hold = root / "usr/sbin/policy-rc.d"
         hold.write_text("#!/bin/sh\nexit 101\n")
         hold.chmod(0o755)
         settings = root / "run/lab"
         settings.mkdir()
-        environment = machine_settings(settings) | self.settings
+        environment = machine_settings(settings)
         if (inside / "packages").exists():
             progress(f"image {self.name}: installing its packages")
             install = "apt-get update && xargs apt-get install --yes --no-install-recommends <$1/packages"
@@ -249,8 +249,9 @@ def remove(path: Path) -> None:
 
 def relay(release: str, salt_version: str = SALT_VERSION) -> Image:
     """The image of a relay to be: bare, with Salt and everything that the formula will install beside it."""
-    settings, lock = {"SALT_VERSION": salt_version}, FOLDER.parents[1] / "bin" / "requirements.txt"
-    return Image(f"relay-{release}-salt{salt_version}", release, FOLDER / "relay", settings, (lock,))
+    files = {"salt.txt": LOCKS[salt_version], "apply.txt": LOCKS["3008"], "formula.txt": "smtpout/requirements.txt"}
+    paths = {name: FOLDER.parents[1] / path for name, path in files.items()}
+    return Image(f"relay-{release}-salt{salt_version}", release, FOLDER / "relay", paths)
 
 
 def services() -> Image:

@@ -79,7 +79,7 @@ class Lab:
     release
         The Debian release of the relay.
     salt_version
-        The relay's Salt.
+        The relay's Salt: 3008, 3007 or 3006, the newest of each.
     quiet
         Print no progress.
     """

@@ -11,7 +11,7 @@ from support import PILLARS, load
 
 from lab import mail
 from lab.checks import CHECKS
-from lab.conftest import Applied, lab_name
+from lab.conftest import Applied, new_lab
 from lab.host import Host
 from lab.lab import Lab
 
@@ -140,11 +140,9 @@ def test_modules_that_were_synced_do_as_well(example: Applied) -> None:
 
 
 @pytest.fixture
-def bare(release: str) -> Iterator[Lab]:
+def bare(release: str, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """Return a lab with a relay that nothing was done to yet."""
-    lab = Lab(lab_name("bare", release), release, quiet=True)
-    lab.down()
-    lab.up()
+    lab = new_lab("bare", release, request.config)
     yield lab
     lab.down()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import salt.fileclient
 import salt.state
-from support import minion_opts
+from support import REPOSITORY, minion_opts
 
 
 class _State(salt.state.State):
@@ -24,7 +24,7 @@ class _State(salt.state.State):
 class Renderer(salt.state.BaseHighState):
     """Renders for one platform; call it with an SLS name and a pillar, or ask it for a configuration file's text."""
 
-    def __init__(self, root: Path, grains: dict[str, Any]) -> None:
+    def __init__(self, root: Path, grains: dict[str, Any], formula: Path = REPOSITORY) -> None:
         # One cache directory for all renderers: the loader of templates is shared by Salt.
         opts = minion_opts(
             root,
@@ -33,6 +33,8 @@ class Renderer(salt.state.BaseHighState):
             autoload_dynamic_modules=False,
             state_events=False,
             grains=grains,
+            file_roots={"base": [str(formula)]},
+            module_dirs=[str(formula)],
             test=True,  # what is asked of it goes no further than an apply in test mode
         )
         self.client = salt.fileclient.get_file_client(opts)

@@ -32,7 +32,7 @@ def listening() -> Any:
 @pytest.mark.parametrize("address", ["", "127.0.0.1"])
 def test_a_listener_is_named_with_its_process(modules: Modules, listening: Any, address: str) -> None:
     port = listening("127.0.0.1")
-    assert re.fullmatch(rf"\S+ \(process {os.getpid()}\)", modules["listener.conflict"](port, address))
+    assert re.fullmatch(rf".+ \(process {os.getpid()}\)", modules["listener.conflict"](port, address))
 
 
 def test_a_listener_on_all_addresses_takes_each(modules: Modules, listening: Any) -> None:
