@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 # A pillar a suite.
 PILLARS = {
-    "example": REPOSITORY / "pillar.example",
+    "default": REPOSITORY / "pillar.example",
     "recipe": REPOSITORY / "test/salt/pillar/recipe.sls",
 }
 

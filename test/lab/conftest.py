@@ -129,7 +129,7 @@ def relay_of(release: str, request: pytest.FixtureRequest) -> Iterator[Relay]:
 @pytest.fixture
 def example(relay_of: Relay) -> Applied:
     """Return the relay of pillar.example."""
-    return relay_of("example")
+    return relay_of("default")
 
 
 @pytest.fixture
@@ -143,9 +143,9 @@ def on_bookworm(release: str, relay_of: Relay) -> Iterator[Applied]:
     """Return the relay of pillar.example for what takes minutes, on Debian 12 only; afterwards it is as before."""
     if release != "bookworm":
         pytest.skip("what takes minutes is tried on bookworm only")
-    applied = relay_of("example")
+    applied = relay_of("default")
     yield applied
-    applied.lab.set_pillar(PILLARS["example"].read_text(encoding="utf-8"))
+    applied.lab.set_pillar(PILLARS["default"].read_text(encoding="utf-8"))
     applied.apply("as before")
     assert applied.failed("as before") == {}
 

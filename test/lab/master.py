@@ -85,12 +85,12 @@ class Master:
         self.first: dict[str, Any] = {}
         self.second: dict[str, Any] = {}
         self.site_b, self.secrets_b = site_b()
-        site_a = load("example")["smtpout"]
+        site_a = load("default")["smtpout"]
         self.secrets_a = [site_a["directory"]["bind_password"], site_a["verify"]["password"]]
         self.host.write("/srv/salt/top.sls", STATES_TOP, mode="0644")
         self.host.write("/srv/pillar/top.sls", PILLAR_TOP)
         self.host.write("/srv/pillar/smtpout/lab.sls", (REPOSITORY / "test/salt/pillar/lab.sls").read_text())
-        self.host.write("/srv/pillar/smtpout/site-a.sls", PILLARS["example"].read_text())
+        self.host.write("/srv/pillar/smtpout/site-a.sls", PILLARS["default"].read_text())
         self.host.write("/srv/pillar/smtpout/site-b.sls", json.dumps({"smtpout": self.site_b}))
 
     def run(self, *words: str, check: bool = True, timeout: float = 600) -> str:
@@ -151,7 +151,7 @@ class Master:
 
 def site_b() -> tuple[dict[str, Any], list[str]]:
     """Return another site's pillar, and its secrets."""
-    site = load("example")["smtpout"]
+    site = load("default")["smtpout"]
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     pem = key.private_bytes(*form).decode()

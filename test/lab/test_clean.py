@@ -17,7 +17,7 @@ KEYS = ["/etc/opendkim/keys/domain01.dom.default.private", "/etc/opendkim/keys/d
 @pytest.fixture
 def with_mail_waiting(relay_of: Relay) -> Iterator[Applied]:
     """Return a relay with a message in its queue that can't be delivered yet; afterwards it is applied again."""
-    applied = relay_of("example")
+    applied = relay_of("default")
     relay = applied.lab.host("relay")
     applied.lab.host("delivery").run(["systemctl", "stop", "postfix@-"])
     recipient = "usuario01@domain01.dom"
@@ -32,7 +32,7 @@ def with_mail_waiting(relay_of: Relay) -> Iterator[Applied]:
         yield applied
     finally:
         applied.lab.host("delivery").run(["systemctl", "start", "postfix@-"])
-        applied.lab.set_pillar(PILLARS["example"].read_text(encoding="utf-8"))
+        applied.lab.set_pillar(PILLARS["default"].read_text(encoding="utf-8"))
         applied.apply("after clean")
         assert applied.failed("after clean") == {}
         relay.run(["postqueue", "-f"])
@@ -54,7 +54,7 @@ def test_clean_refuses_while_mail_waits_then_undoes_all_but_keys(with_mail_waiti
     assert applied.changed("refused") == []
     assert relay.run(["systemctl", "is-active", "postfix"]).stdout.strip() == "active"
 
-    pillar = PILLARS["example"].read_text(encoding="utf-8")
+    pillar = PILLARS["default"].read_text(encoding="utf-8")
     applied.lab.set_pillar(pillar + "\n  clean:\n    delete_queued_mail: true\n")
     applied.apply("clean, predicted", sls="smtpout.clean", test=True)
     assert applied.touched["clean, predicted"] == []

@@ -27,7 +27,7 @@ SEED, KILLS, MAP_KILLS = 20161, 50, 12
 MESSAGES, SPAN, PATIENCE = 1800, 900, 2300  # how many messages, over how many seconds, and how long their senders try
 EVERY = 5  # after so many kills one more apply has to find nothing to do
 UNITS = ["postfix@-", "saslauthd", "clamav-daemon", "clamav-milter", "opendkim"]
-EXAMPLE = PILLARS["example"].read_text(encoding="utf-8")
+EXAMPLE = PILLARS["default"].read_text(encoding="utf-8")
 APPLY = ["salt-call", "--local", "--out=quiet", "--retcode-passthrough", "state.apply", "smtpout"]
 # Another content for files of each set; those of the scanner apart, whose milter takes 5 s to stop.
 OTHER = """

@@ -95,7 +95,7 @@ def test_no_other_user_can_read_a_file_with_a_secret(applied: Applied, secrets: 
 
 
 def test_a_secret_is_nowhere_but_where_its_daemon_reads_it(example: Applied) -> None:
-    password = load("example")["smtpout"]["directory"]["bind_password"]
+    password = load("default")["smtpout"]["directory"]["bind_password"]
     paths = {path for path, _ in files_with(example, password)}
     expected = {
         "/etc/saslauthd.conf",

@@ -19,8 +19,8 @@ from lab.lab import Lab
 @pytest.fixture
 def site(example: Applied) -> Iterator[dict[str, Any]]:
     """Return the example's site, to be changed and applied; afterwards the example is applied again."""
-    yield load("example")["smtpout"]
-    _apply(example, load("example")["smtpout"], "as it was")
+    yield load("default")["smtpout"]
+    _apply(example, load("default")["smtpout"], "as it was")
     assert example.failed("as it was") == {}
 
 
@@ -71,7 +71,7 @@ def test_any_parameter_service_and_map_can_be_set_and_removed(example: Applied, 
     assert relay.run(["postmap", "-q", "app@domain01.dom", f"lmdb:{table}"]).stdout.strip() == "usuario01@domain01.dom"
     answers = mail.session(example.lab, entry=mail.Entry(2525))
     assert answers[0].code == 220, answers
-    _apply(example, load("example")["smtpout"], "taken back")
+    _apply(example, load("default")["smtpout"], "taken back")
     assert example.failed("taken back") == {}
     assert _postconf(relay, "-h", "smtpd_recipient_limit") == "200"
     assert relay.run(["test", "-e", f"{table}.lmdb"], check=False).returncode == 1, "the map is gone with its entry"
@@ -120,7 +120,7 @@ def test_a_wrong_pillar_changes_nothing_and_everything_wrong_is_said(example: Ap
     said = example.failed("wrong pillar")["The site's pillar is right"]
     for part in ("smtpout:opendkim:bits", "RFC 8301", "smtpout:directory:bind_pasword", "did you mean bind_password"):
         assert part in said
-    assert load("example")["smtpout"]["directory"]["bind_password"] not in said
+    assert load("default")["smtpout"]["directory"]["bind_password"] not in said
     assert CHECKS["SMTP AUTH answers 235"](example.lab, mail.USERS)
 
 
@@ -166,7 +166,7 @@ def test_the_mail_server_that_was_there_before_gives_way(bare: Lab) -> None:
 def test_salt_is_brought_where_it_is_missing(bare: Lab) -> None:
     relay = bare.host("relay")
     relay.run(["rm", "-rf", "/opt/salt", "/usr/local/bin/salt-call", "/etc/salt"])
-    site = bare.set_pillar(PILLARS["example"].read_text(encoding="utf-8"))
+    site = bare.set_pillar(PILLARS["default"].read_text(encoding="utf-8"))
     # What a registry would answer lies in the host, which reaches none.
     apply = ["env", "PIP_FIND_LINKS=/srv/locked", "/srv/formula/bin/apply", *site]
     done = relay.run(apply, timeout=300)

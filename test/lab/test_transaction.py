@@ -19,7 +19,7 @@ from lab.conftest import Applied
 from lab.host import Host
 from lab.load import Figures, Load
 
-EXAMPLE = PILLARS["example"].read_text(encoding="utf-8")
+EXAMPLE = PILLARS["default"].read_text(encoding="utf-8")
 UNITS = ["postfix@-", "saslauthd", "clamav-daemon", "clamav-milter", "opendkim"]
 PILLAR = "The site's pillar is right"
 POSTFIX = "Postfix runs the site's configuration"

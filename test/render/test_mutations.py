@@ -43,7 +43,7 @@ pytestmark = pytest.mark.skipif(not all(map(shutil.which, PARSERS)), reason="a d
 def full_site() -> Any:
     """Return the example's site with every key that it lacks, as the schema's examples have them."""
     schema = yaml.safe_load((REPOSITORY / "smtpout/schema.yaml").read_text(encoding="utf-8"))
-    site = load("example")["smtpout"]
+    site = load("default")["smtpout"]
     _fill(site, schema)
     site["tls"] = {"chain_file": "/etc/ssl/private/relay.pem"}
     site["authentication"] = {"clear_text_on_25": False, "submission": True}
@@ -169,7 +169,7 @@ def judged(relay: Relay, mutation: Mutation) -> tuple[str, str | None]:
 def test_a_broken_pillar_ends_in_a_clear_error_or_in_what_the_daemons_take(
     tmp_path: Path, record_property: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example, recipe, full = load("example")["smtpout"], load("recipe")["smtpout"], full_site()
+    example, recipe, full = load("default")["smtpout"], load("recipe")["smtpout"], full_site()
     right = [Mutation("as it is", (), site) for site in (example, recipe, full)]
     broken = [*mutations(example), *mutations(recipe, example), *mutations(full, example, recipe)]
     with ProcessPoolExecutor(os.cpu_count(), get_context("fork"), begin, [tmp_path]) as workers:

@@ -22,7 +22,7 @@ def secrets(pillar: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("sls", ROOMS)
 def test_every_sls_renders_by_itself_and_its_requisites_exist(renderer: Renderer, sls: str) -> None:
-    high, errors = renderer.highstate(sls, load("example"))
+    high, errors = renderer.highstate(sls, load("default"))
     assert errors == []
     chunks, errors = renderer.low(high)
     assert errors == []
@@ -37,7 +37,7 @@ def test_no_secret_passes_through_a_rendered_sls(renderer: Renderer, pillar: dic
 
 @pytest.mark.parametrize("sls", ["smtpout", "smtpout.clean"])
 def test_a_wrong_pillar_leaves_one_state_that_says_everything(renderer: Renderer, sls: str) -> None:
-    pillar = load("example")
+    pillar = load("default")
     pillar["smtpout"]["domain"] = pillar["smtpout"].pop("domains")
     pillar["smtpout"]["opendkim"]["bits"] = 512
     high, errors = renderer.highstate(sls, pillar)
@@ -57,7 +57,7 @@ def test_an_unknown_platform_is_refused(renderers: dict[str, Renderer]) -> None:
     known = grains["osrelease"]
     try:
         grains["osrelease"] = "24.10"
-        high, _ = renderer.highstate("smtpout", load("example"))
+        high, _ = renderer.highstate("smtpout", load("default"))
         assert list(high) == ["The site's pillar is right"]
         assert "ubuntu-24.10" in renderer.state.states["smtpout.valid"]("")["comment"]
     finally:

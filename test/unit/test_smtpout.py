@@ -17,7 +17,7 @@ PEM = "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n"
 @pytest.fixture
 def site() -> dict[str, Any]:
     """Return the example's site, to be changed at will."""
-    return load("example")["smtpout"]
+    return load("default")["smtpout"]
 
 
 @pytest.fixture(scope="module")

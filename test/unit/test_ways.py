@@ -16,7 +16,7 @@ PACKAGES = {"name": "Salt's Python has what the formula needs", "requirements": 
 
 
 def test_salt_ssh_has_on_the_master_the_settings_that_a_minion_makes(tmp_path: Path) -> None:
-    opts = minion_opts(tmp_path, grains=GRAINS, pillar=load("example"))
+    opts = minion_opts(tmp_path, grains=GRAINS, pillar=load("default"))
     minion = salt.loader.minion_mods(opts)
     wrapper = salt.loader.ssh_wrapper({**opts, "__master_opts__": minion_opts(tmp_path)}, {}, {})
     made = wrapper["smtpout.settings"]()

@@ -52,7 +52,7 @@ class Site:
 
     def rendered(self, source: str, put: Callable[[dict[str, Any]], None], **context: str) -> str | None:
         """Return the text of a file where a value stands in the pillar; None where the pillar is refused."""
-        site = load("example")["smtpout"]
+        site = load("default")["smtpout"]
         site["directory"]["servers"] = [self.recorder.uri]
         site["directory"]["login"], site["directory"]["login_attribute"] = "uid=%u", "uid"
         put(site)
