@@ -15,10 +15,14 @@ salt._logging.shutdown_temp_handler()
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# What is tested, kitchen.yml says, and nothing else does.
+KITCHEN = yaml.safe_load((REPOSITORY / "kitchen.yml").read_text(encoding="utf-8"))
+PLATFORMS = [platform["name"] for platform in KITCHEN["platforms"]]
+STATES = ",".join(KITCHEN["provisioner"]["state_top"]["base"]["*"])
+VERIFIER = KITCHEN["verifier"]["command"]
 # A pillar a suite.
 PILLARS = {
-    "default": REPOSITORY / "pillar.example",
-    "recipe": REPOSITORY / "test/salt/pillar/recipe.sls",
+    suite["name"]: REPOSITORY / suite["provisioner"]["pillars_from_files"]["site.sls"] for suite in KITCHEN["suites"]
 }
 
 

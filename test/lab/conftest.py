@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from support import PILLARS, REPOSITORY
+from support import PILLARS, PLATFORMS, REPOSITORY, STATES
 
-from lab import checks
-from lab.images import LOCKS, RELEASES, SALT_VERSION
+from lab import checks, images
 from lab.lab import Lab
 
 # What changes on any running host, or is Salt's own bookkeeping, and not the formula's doing.
@@ -24,8 +23,8 @@ NOT_COMPARED = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what bin/test hands on."""
-    parser.addoption("--release", action="append", choices=RELEASES, help="the relay's Debian release (default: all)")
-    parser.addoption("--salt", choices=LOCKS, default=SALT_VERSION, help="the relay's Salt (default: %(default)s)")
+    parser.addoption("--release", action="append", choices=images.RELEASES, help="default: kitchen.yml's")
+    parser.addoption("--salt", choices=images.LOCKS, default=images.SALT_VERSION, help="the relay's Salt (default: %(default)s)")
     parser.addoption("--keep", action="store_true", help="leave the hosts up")
     parser.addoption("--soak", action="store_true", help="10,000 messages a fault instead of some dozens")
 
@@ -51,7 +50,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test on every release."""
     if "release" in metafunc.fixturenames:
-        releases = metafunc.config.getoption("release") or RELEASES
+        releases = metafunc.config.getoption("release") or [images.PLATFORMS[name] for name in PLATFORMS]
         metafunc.parametrize("release", releases, scope="session")
 
 
@@ -66,7 +65,7 @@ class Applied:
     seconds: dict[str, float] = field(default_factory=dict)
     touched: dict[str, list[str]] = field(default_factory=dict)
 
-    def apply(self, step: str, sls: str = "smtpout", test: bool = False) -> dict[str, Any]:
+    def apply(self, step: str, sls: str = STATES, test: bool = False) -> dict[str, Any]:
         """Apply and remember, under the step's name, each state's answer, the time and (in test mode) touched files.
 
         :param sls: what to apply; empty for the highstate.

@@ -22,7 +22,9 @@ from typing import TextIO
 from lab.process import CACHE, LabError, Progress, run
 
 FOLDER = Path(__file__).resolve().parent
-RELEASES = ("bookworm", "trixie")
+# The relay's release by platform, as kitchen.yml and smtpout/platforms.yaml call it.
+PLATFORMS = {"debian-12": "bookworm", "debian-13": "trixie"}
+RELEASES = tuple(PLATFORMS.values())
 UNUSED = 24 * 3600  # seconds after which an image of other content goes: two branches may take turns
 SALT_VERSION = "3008"
 LOCKS = {"3008": "bin/requirements.txt"} | {old: f"test/requirements-{old}.txt" for old in ("3007", "3006")}

@@ -67,7 +67,7 @@ def test_an_unknown_platform_is_refused(renderers: dict[str, Renderer]) -> None:
 def test_the_first_state_says_how_far_a_platform_was_tried(renderers: dict[str, Renderer]) -> None:
     said = {}
     for platform, renderer in renderers.items():
-        renderer.use(load("recipe" if platform == "el-7" else "example"))
+        renderer.use(load("recipe" if platform == "el-7" else "default"))
         said[platform] = renderer.state.states["smtpout.valid"]("")
     assert said["debian-12"]["result"] is True
     assert "warnings" not in said["debian-12"]
