@@ -85,14 +85,14 @@ def settled(firewall: str, wanted: Sequence[str], services: dict[str, int]) -> l
     return [each for each in wanted if each in here[0] & here[1]]
 
 
-def open(firewall: str, opening: str) -> None:
+def allow(firewall: str, opening: str) -> None:
     """Have the firewall let something in, now and after its next start.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-call --local host_firewall.open ufw 25/tcp
+        salt-call --local host_firewall.allow ufw 25/tcp
 
     :param firewall: ``firewalld`` or ``ufw``.
     :param opening: as ``openings`` returns it.
@@ -104,14 +104,14 @@ def open(firewall: str, opening: str) -> None:
         _change_zone("--add-service", opening)
 
 
-def close(firewall: str, opening: str) -> None:
+def withdraw(firewall: str, opening: str) -> None:
     """Have the firewall no longer let something in; nothing happens where it doesn't.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-call --local host_firewall.close ufw 25/tcp
+        salt-call --local host_firewall.withdraw ufw 25/tcp
 
     :param firewall: ``firewalld`` or ``ufw``.
     :param opening: as ``openings`` returns it.

@@ -282,8 +282,8 @@ def _confined(site: Site, facts: dict[str, Any]) -> Found:
                     f"clamav:{daemon}:{name}",
                     MASKED if daemon == "freshclam" else value,
                     (
-                        f"is not allowed by the package's AppArmor profile; {right}. Where the host has no AppArmor, or "
-                        "rules of the site's own allow it, set smtpout:apparmor:checked to false"
+                        f"is not allowed by the package's AppArmor profile; {right}. Where the host has no AppArmor, "
+                        "or rules of the site's own allow it, set smtpout:apparmor:checked to false"
                     ),
                 )
 

@@ -1,7 +1,7 @@
 """Ask SELinux's policy what it says of files, TCP ports and booleans, and have it say something else.
 
-A thing that the policy speaks of is written ``label /etc/aliases.lmdb``, ``port 8892`` (TCP) or ``boolean NAME``; what it
-says is a type, or ``on`` and ``off``. Changes are local ones (``semanage -C``), which outlive an update of the policy.
+A thing that the policy speaks of is written ``label /etc/aliases.lmdb``, ``port 8892`` (TCP) or ``boolean NAME``; what
+it says is a type, or ``on`` and ``off``. Changes are local ones, which outlive an update of the policy.
 
 Salt's own ``selinux`` functions are there only where ``semanage`` was installed before Salt looked, and don't tell what
 was there before.
@@ -136,7 +136,8 @@ def _ports(ports: list[str]) -> dict[str, str]:
 def _booleans(names: list[str]) -> dict[str, str]:
     """A boolean has a value now and one for the next start; where they differ, it is neither on nor off."""
     said = _semanage("boolean", "--list", "--noheading")
-    values = {name: (now, later) for name, now, later in re.findall(r"^(\S+)\s+\((\w+)\s*,\s*(\w+)\)", said, re.M)}
+    found = re.findall(r"^(\S+)\s+\((\w+)\s*,\s*(\w+)\)", said, re.MULTILINE)
+    values = {name: (now, later) for name, now, later in found}
     if unknown := [name for name in names if name not in values]:
         raise CommandExecutionError(f"SELinux's policy has no boolean {', '.join(unknown)}.")
     return {name: now if now == later else f"{now}, then {later}" for name in names for now, later in [values[name]]}

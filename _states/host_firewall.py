@@ -46,7 +46,7 @@ def opened(name: str, services: dict[str, int], zones: Sequence[str] = ()) -> di
         for opening in missing:
             ours.append(opening)  # written down first: a run that is killed here has it taken back by clean
             _remember(firewall, ours)
-            __salt__["host_firewall.open"](firewall, opening)
+            __salt__["host_firewall.allow"](firewall, opening)
         _close(firewall, ours, surplus)
         return _result(name, f"Changed what {firewall} lets in.", changes)
     except CommandExecutionError as error:
@@ -87,7 +87,7 @@ def _remember(firewall: str, ours: list[str]) -> None:
 def _close(firewall: str, ours: list[str], surplus: list[str]) -> None:
     """Shut out what isn't wanted any longer, and forget it."""
     for opening in surplus:
-        __salt__["host_firewall.close"](firewall, opening)
+        __salt__["host_firewall.withdraw"](firewall, opening)
         ours.remove(opening)
         _remember(firewall, ours)
 

@@ -70,7 +70,7 @@ def _brought(name: str, wanted: dict[str, str]) -> dict[str, Any]:
     try:
         record: dict[str, dict[str, str]] = __salt__["config_swap.recall"](RECORD)
         now = __salt__["selinux_policy.current"](list(dict.fromkeys([*wanted, *record])))
-        goal = {thing: wanted.get(thing) or _before(thing, record[thing], now[thing]) for thing in now}
+        goal = {thing: wanted.get(thing) or _before(record[thing], now[thing]) for thing in now}
         changes = {thing: {"old": now[thing], "new": goal[thing]} for thing in now if goal[thing] != now[thing]}
         if taken := [thing for thing in changes if thing.startswith("port ") and now[thing] and goal[thing]]:
             said = ", ".join(f"{thing} is {now[thing]}, not {goal[thing]}" for thing in taken)
@@ -93,7 +93,7 @@ def _brought(name: str, wanted: dict[str, str]) -> dict[str, Any]:
         return _result(name, str(error), result=False)
 
 
-def _before(thing: str, step: dict[str, str], now: str) -> str:
+def _before(step: dict[str, str], now: str) -> str:
     """Return what a thing has to be again; what it is now where somebody else has changed it since."""
     return step["old"] if now == step["new"] else now
 
