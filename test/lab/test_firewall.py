@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from lab.checks import salt
 from lab.conftest import lab_name
 from lab.lab import Lab
 from lab.mail import STRANGER
@@ -95,8 +94,9 @@ def reachable(lab: Lab) -> list[int]:
 def state(lab: Lab, function: str, test: bool = False, **arguments: Any) -> dict[str, Any]:
     """Apply one state on the relay."""
     given = [f"{name}={json.dumps(value)}" for name, value in arguments.items()]
-    answer = salt(lab, "state.single", f"host_firewall.{function}", "name=mail", f"test={test}", *given)
-    found: dict[str, Any] = next(iter(answer.values()))
+    command = ["salt-call", "--local", "--out=json", "state.single", f"host_firewall.{function}", "name=mail"]
+    done = lab.host("relay").run([*command, f"test={test}", *given], check=False, timeout=120)
+    found: dict[str, Any] = next(iter(json.loads(done.stdout)["local"].values()))
     return found
 
 
