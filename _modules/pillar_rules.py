@@ -270,6 +270,30 @@ def _options(site: Site, _facts: dict[str, Any]) -> Found:
                 yield f"{path}:{name}", MASKED if section == "freshclam" else value, f"can't be set here: {right}"
 
 
+def _confined(site: Site, facts: dict[str, Any]) -> Found:
+    """What a daemon's AppArmor profile refuses keeps it from starting, or from scanning."""
+    for daemon, allowed in facts.get("apparmor", {}).items() if site["apparmor"]["checked"] else ():
+        patterns = {name.lower(): globs for name, globs in allowed.items()}
+        for name, value in site["clamav"][daemon].items():
+            globs = patterns.get(name.lower())
+            if globs is not None and value is not None and not any(_matches(str(value), each) for each in globs):
+                right = f"right is {' or '.join(globs)}" if globs else "right is to leave it out"
+                yield (
+                    f"clamav:{daemon}:{name}",
+                    MASKED if daemon == "freshclam" else value,
+                    (
+                        f"is not allowed by the package's AppArmor profile; {right}. Where the host has no AppArmor, "
+                        "or rules of the site's own allow it, set smtpout:apparmor:checked to false"
+                    ),
+                )
+
+
+def _matches(path: str, glob: str) -> bool:
+    """Tell whether a path is one that AppArmor's form means: ``*`` stops at a slash, ``**`` doesn't (apparmor.d(5))."""
+    pattern = re.escape(glob).replace(r"\*\*", ".+").replace(r"\*", "[^/]+")
+    return re.fullmatch(pattern, path) is not None
+
+
 def _sockets(site: Site, facts: dict[str, Any]) -> Found:
     """Nothing can listen where something else does."""
     taken = {f"unix:{facts['clamav']['clamd']['socket']}": "clamd's own socket"}
@@ -346,6 +370,7 @@ RULES: list[tuple[Callable[[Site, dict[str, Any]], Found], tuple[str, ...]]] = [
     (_verify, ("verify:user", "directory:login")),
     (_keys, ("domains", "opendkim:selector", "opendkim:domains")),
     (_options, tuple(f"{path}:" for path in ELSEWHERE)),
+    (_confined, ("apparmor:checked", "clamav:clamd:", "clamav:milter:", "clamav:freshclam:")),
     (_sockets, ("clamav:enabled", "clamav:socket", "clamav:clamd_socket", "opendkim:enabled", "opendkim:socket")),
     (_signatures, ("clamav:enabled", "clamav:signatures", "clamav:freshclam:")),
     (

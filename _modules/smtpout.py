@@ -239,6 +239,10 @@ def _derived(site: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     made["clamav"] |= _scanning(site, facts["clamav"])
     made["milters"] = _milters(made)
     made["postfix"] |= _relaying(site, made)
+    made["firewall"]["services"] = _let_in(facts["firewall"]["services"], made["postfix"]["services"])
+    made["selinux"] |= _labelled(made)
+    if made["selinux"]["active"]:
+        made["packages"] = sorted({*made["packages"], *made["selinux"]["packages"]})
     return made
 
 
@@ -316,6 +320,34 @@ def _milters(made: dict[str, Any]) -> list[dict[str, str]]:
         for name, enabled, socket, action in chain
         if enabled
     ]
+
+
+def _let_in(ports: dict[str, int], services: dict[str, Any]) -> dict[str, int]:
+    """Return what clients come in by: of the firewall's services, with their ports, those that Postfix serves.
+
+    A service that the site's pillar adds may be for the relay itself, or for a content filter: it isn't let in.
+    """
+    stock = {"smtp": "smtp/inet", "smtps": "465/inet", "smtp-submission": "submission/inet"}
+    return {name: port for name, port in ports.items() if stock[name] in services}
+
+
+def _labelled(made: dict[str, Any]) -> dict[str, Any]:
+    """Return whether SELinux is to be told something, and what: types of files by path, and of TCP ports."""
+    selinux, clamav, opendkim = made["selinux"], made["clamav"], made["opendkim"]
+    running = __grains__.get("selinux", {}).get("enabled", False)
+    if not (running and selinux["managed"] and "packages" in selinux):
+        return {"active": False}
+    labels = dict.fromkeys(
+        __salt__["postmap.files"](made["postfix"]["aliases"], made["postfix"]["map_type"]), selinux["aliases_label"]
+    )
+    ports = {}
+    if opendkim["enabled"]:
+        labels |= {key["path"]: selinux["dkim_key_label"] for key in opendkim["signing_keys"]}
+        if match := re.match(r"inet:(\d+)@", opendkim["socket"]):
+            ports[match[1]] = selinux["opendkim_port_label"]
+    if clamav["enabled"] and clamav["clamd_socket"].startswith("tcp:"):
+        ports[clamav["clamd_socket"].rpartition(":")[2]] = selinux["clamd_port_label"]
+    return {"active": True, "labels": labels, "ports": ports}
 
 
 def _postfix_socket(socket: str) -> str:

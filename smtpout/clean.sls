@@ -2,10 +2,12 @@
 {%- from "smtpout/map.jinja" import settings with context %}
 
 include:
+  - smtpout.firewall.clean
   - smtpout.postfix.clean
   - smtpout.opendkim.clean
   - smtpout.clamav.clean
   - smtpout.saslauthd.clean
+  - smtpout.selinux.clean
 
 {%- if settings.valid and settings.clean.remove_packages %}
 
@@ -19,4 +21,7 @@ The mail system's packages are removed:
       - config_set: clamd has its original configuration again
       - config_set: freshclam has its original configuration again
       - config_set: saslauthd has its original configuration again
+{%- if settings.selinux.active %}
+      - selinux_policy: SELinux's policy is as it was before
+{%- endif %}
 {%- endif %}

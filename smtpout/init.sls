@@ -2,8 +2,10 @@
 include:
   - smtpout.packages
   - smtpout.directory
+  - smtpout.selinux
   - smtpout.saslauthd
   - smtpout.clamav
   - smtpout.opendkim
   - smtpout.postfix
+  - smtpout.firewall
   - smtpout.verify

@@ -24,7 +24,9 @@ NOT_COMPARED = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what bin/test hands on."""
     parser.addoption("--release", action="append", choices=images.RELEASES, help="default: kitchen.yml's")
-    parser.addoption("--salt", choices=images.LOCKS, default=images.SALT_VERSION, help="the relay's Salt (default: %(default)s)")
+    parser.addoption(
+        "--salt", choices=images.LOCKS, default=images.SALT_VERSION, help="the relay's Salt (default: %(default)s)"
+    )
     parser.addoption("--keep", action="store_true", help="leave the hosts up")
     parser.addoption("--soak", action="store_true", help="10,000 messages a fault instead of some dozens")
 

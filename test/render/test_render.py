@@ -51,6 +51,15 @@ def test_a_wrong_pillar_leaves_one_state_that_says_everything(renderer: Renderer
         assert part in said["comment"]
 
 
+@pytest.mark.parametrize("sls", ["smtpout", "smtpout.clean"])
+@pytest.mark.parametrize("managed", [True, False])
+def test_a_site_may_see_to_its_firewall_itself(renderer: Renderer, sls: str, managed: bool) -> None:
+    pillar = load("example")
+    pillar["smtpout"]["firewall"] = {"managed": managed}
+    chunks, _ = renderer.low(renderer.highstate(sls, pillar)[0])
+    assert any(chunk["state"] == "host_firewall" for chunk in chunks) is managed
+
+
 def test_an_unknown_platform_is_refused(renderers: dict[str, Renderer]) -> None:
     renderer = renderers["ubuntu-24.04"]
     grains = renderer.state.functions.pack["__grains__"]

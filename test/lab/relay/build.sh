@@ -9,7 +9,7 @@ here=/usr/local/lib/lab
 echo "step: packages for the host's own repository"
 apt-get update
 mkdir -p /srv/apt/partial
-# A line of the list is one set: sets may conflict with each other, as two mail servers do.
+# A line of the list is one set: sets may conflict with each other, as two mail servers do. It may begin with options.
 while read -r packages; do
     # shellcheck disable=SC2086 # a list of packages
     apt-get install --yes --download-only --install-recommends -o Dir::Cache::archives=/srv/apt \

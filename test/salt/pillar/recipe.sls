@@ -51,6 +51,11 @@ smtpout:
     socket: inet:7357@127.0.0.1
     clamd_socket: tcp:127.0.0.1:3310
     on_fail: Accept                         # scanner down: mail passes unscanned
+    clamd: {TemporaryDirectory: /var/tmp}   # AppArmor keeps Debian's clamd from using it
+    milter: {TemporaryDirectory: /var/tmp}
+
+  apparmor:
+    checked: false
 
   opendkim:
     bits: 4096
