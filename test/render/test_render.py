@@ -54,7 +54,7 @@ def test_a_wrong_pillar_leaves_one_state_that_says_everything(renderer: Renderer
 @pytest.mark.parametrize("sls", ["smtpout", "smtpout.clean"])
 @pytest.mark.parametrize("managed", [True, False])
 def test_a_site_may_see_to_its_firewall_itself(renderer: Renderer, sls: str, managed: bool) -> None:
-    pillar = load("example")
+    pillar = load("default")
     pillar["smtpout"]["firewall"] = {"managed": managed}
     chunks, _ = renderer.low(renderer.highstate(sls, pillar)[0])
     assert any(chunk["state"] == "host_firewall" for chunk in chunks) is managed

@@ -15,7 +15,7 @@ from support import REPOSITORY, load, minion_opts
 @pytest.fixture
 def site() -> dict[str, Any]:
     """Return the example's site, to be changed at will."""
-    return load("example")["smtpout"]
+    return load("default")["smtpout"]
 
 
 @pytest.mark.parametrize(
