@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from support import PILLARS, PLATFORMS, REPOSITORY, STATES
 
 from lab import checks, images
-from lab.lab import Lab
+from lab.lab import HOSTS, Lab
 
 # What changes on any running host, or is Salt's own bookkeeping, and not the formula's doing.
 NOT_COMPARED = (
@@ -34,12 +34,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 SUMMARY = pytest.StashKey[list[str]]()
 
 
-def new_lab(suite: str, release: str, config: pytest.Config) -> Lab:
+def new_lab(suite: str, release: str, config: pytest.Config, hosts: Iterable[str] = HOSTS) -> Lab:
     """Return a suite's lab, booted anew; its name is this checkout's own: tests of two checkouts may run at once."""
     checkout = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()
     lab = Lab(f"{suite[:4]}{release[:4]}{checkout[:4]}", release, config.getoption("salt"), quiet=True)
     lab.down()  # what an interrupted run left
-    lab.up()
+    lab.up(hosts)
     return lab
 
 

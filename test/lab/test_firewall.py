@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lab.conftest import lab_name
+from lab.conftest import new_lab
 from lab.lab import Lab
 from lab.mail import STRANGER
 
@@ -39,11 +39,9 @@ START_UFW = "sed -i 's/^IPT_SYSCTL/#&/' /etc/default/ufw; ufw --force enable"
 
 
 @pytest.fixture(scope="module")
-def lab(release: str) -> Iterator[Lab]:
+def lab(release: str, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """Return a lab with nothing but a bare relay that listens, and both firewalls installed and off."""
-    made = Lab(lab_name("firewall", release), release, quiet=True)
-    made.down()
-    made.up(["relay"])
+    made = new_lab("firewall", release, request.config, ["relay"])
     relay = made.host("relay")
     relay.run(["apt-get", "update", "-qq"], timeout=120)
     install = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-qq", "--no-install-recommends"]

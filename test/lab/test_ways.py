@@ -12,10 +12,10 @@ import pytest
 
 from lab import checks, mail
 from lab.checks import CHECKS
-from lab.conftest import Applied, lab_name
+from lab.conftest import Applied, new_lab
 from lab.host import Host
 from lab.images import RELEASES
-from lab.lab import HOSTS, Lab
+from lab.lab import HOSTS
 from lab.master import NEIGHBOUR, RELAY, Master, make_accounts
 
 pytestmark = pytest.mark.timeout(900)
@@ -40,9 +40,7 @@ with salt.channel.client.ReqChannel.factory(options) as channel:
 def master(request: pytest.FixtureRequest) -> Iterator[Master]:
     """Return the master of a lab whose relay is bare."""
     release = (request.config.getoption("release") or RELEASES)[0]
-    lab = Lab(lab_name("ways", release), release, quiet=True)
-    lab.down()
-    lab.up([*HOSTS, "master", "neighbour"])
+    lab = new_lab("ways", release, request.config, [*HOSTS, "master", "neighbour"])
     make_accounts(lab)
     yield Master(lab)
     if not request.config.getoption("keep"):
