@@ -124,7 +124,7 @@ def test_the_daemons_parsers_take_it(case: tuple[str, str, Result], monkeypatch:
                 theirs = f"daemon_directory = {PLATFORMS[platform]['postfix']['daemon_directory']}\n"
                 file["text"] = file["text"].replace(theirs, f"daemon_directory = {here}\n")
             maps = state.functions["config_set.tables"](chunk.get("maps", []))
-            arguments = (chunk["daemon"], files, maps, chunk["check"], chunk.get("check_args"))
+            arguments = (files, maps, chunk["check"], chunk.get("check_args"))
             assert state.functions["config_set.complaints"](*arguments, test=True) == []
 
 
