@@ -31,6 +31,10 @@ AD_SUBCODES = {
 }
 
 
+class _Refused(CommandExecutionError):
+    """The directory answers, and the site's settings are not what it has."""
+
+
 def check(
     servers: list[str] | None = None,
     base: str | None = None,
@@ -84,10 +88,30 @@ def check(
     """
     given = locals()
     site = _site() | {name: value for name, value in given.items() if value is not None}
-    faults = [fault for server in site["servers"] if (fault := _server_fault(server, site))]
+    faults = {server: fault for server in site["servers"] if (fault := _server_fault(server, site))}
     if faults:
-        raise CommandExecutionError("\n".join(faults))
+        raise CommandExecutionError("\n".join(f"{server}: {fault}" for server, fault in faults.items()))
     return site["servers"]
+
+
+def refusals() -> list[str]:
+    """
+    Return what servers refuse of the site's settings; nothing where one of them serves, or none can be asked.
+
+    For the moment before settings go live: a wrong one is found out in time, and a directory that is down is no reason
+    to leave a relay without its configuration.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call directory.refusals
+    """
+    site = _site()
+    faults = {server: _server_fault(server, site) for server in site["servers"]}
+    if None in faults.values():
+        return []
+    return [f"{server}: {fault}" for server, fault in faults.items() if isinstance(fault, _Refused)]
 
 
 def recipient(address: str) -> list[str] | None:
@@ -112,7 +136,7 @@ def recipient(address: str) -> list[str] | None:
     """
     site = _site()
     address = address.lower()
-    filled = _postfix_filter(site["recipient_filter"], address)
+    filled = __salt__["directory_filter.postfix"](site["recipient_filter"], address)
     domains = {domain.lower() for domain in __salt__["smtpout.settings"]()["domains"]}
     if filled is None or address.rpartition("@")[2] not in domains:
         return None
@@ -144,7 +168,8 @@ def login(user: str) -> str | None:
     """
     site = _site()
     with _serving(site) as connection:
-        entries = _search(connection, site, _saslauthd_filter(site["login_filter"], user), "login")
+        filled = __salt__["directory_filter.saslauthd"](site["login_filter"], user)
+        entries = _search(connection, site, filled, "login")
     if len(entries) > 1:
         raise CommandExecutionError(
             f"smtpout:directory:login finds {len(entries)} entries for {user}, and saslauthd then refuses the user:"
@@ -169,7 +194,7 @@ def _ldap3() -> Any:
         raise CommandNotFoundError(said) from None
 
 
-def _server_fault(server: str, site: dict[str, Any]) -> str | None:
+def _server_fault(server: str, site: dict[str, Any]) -> CommandExecutionError | None:
     """Return the first setting that is wrong on one server; the next ones need it."""
     try:
         with _bound(server, site) as connection:
@@ -177,13 +202,13 @@ def _server_fault(server: str, site: dict[str, Any]) -> str | None:
             recipients = _check_filter(connection, site, "recipients", site["recipient_filter"])
             attribute = site["result_attribute"]
             if recipients and not _search(connection, site, f"(&{recipients}({attribute}=*))", "recipients", most=1):
-                raise CommandExecutionError(
+                raise _Refused(
                     f"smtpout:directory:result_attribute: none of the recipients has {attribute}, or {site['bind_dn']}"
                     " may not read it; Postfix would refuse them all"
                 )
             _check_filter(connection, site, "login", site["login_filter"])
     except CommandExecutionError as err:
-        return f"{server}: {err}"
+        return err
     return None
 
 
@@ -195,7 +220,7 @@ def _check_filter(connection: Any, site: dict[str, Any], path: str, pattern: str
     filled = _parenthesised(re.sub(r"\*+", "*", filled))
     found = _search(connection, site, filled, path, most=1)
     if wild and not found:
-        raise CommandExecutionError(
+        raise _Refused(
             f"smtpout:directory:{path}: nobody below {site['base']} matches {filled}; the filter or the base is wrong,"
             f" or {site['bind_dn']} may not read those attributes"
         )
@@ -210,11 +235,11 @@ def _check_base(connection: Any, site: dict[str, Any]) -> None:
         connection.search(site["base"], "(objectClass=*)", ldap3.BASE, attributes=[ldap3.NO_ATTRIBUTES])
     except ldap3.core.exceptions.LDAPNoSuchObjectResult as err:
         nearest = f"; what exists is {err.dn}" if err.dn else ""
-        raise CommandExecutionError(f"{wrong} does not exist, or {site['bind_dn']} may not read it{nearest}") from None
+        raise _Refused(f"{wrong} does not exist, or {site['bind_dn']} may not read it{nearest}") from None
     except ldap3.core.exceptions.LDAPException as err:
         raise CommandExecutionError(f"{wrong}: {_words(err)}") from None
     if not _entries(connection):
-        raise CommandExecutionError(f"{wrong} is held by another server, or {site['bind_dn']} may not read it")
+        raise _Refused(f"{wrong} is held by another server, or {site['bind_dn']} may not read it")
 
 
 def _search(
@@ -238,7 +263,7 @@ def _search(
             size_limit=most,
         )
     except ldap3.core.exceptions.LDAPInvalidFilterError:
-        raise CommandExecutionError(f"smtpout:directory:{path}: {whole} is not a filter (RFC 4515)") from None
+        raise _Refused(f"smtpout:directory:{path}: {whole} is not a filter (RFC 4515)") from None
     except ldap3.core.exceptions.LDAPException as err:
         raise CommandExecutionError(f"smtpout:directory:{path}: {whole}: {_words(err)}") from None
     return _entries(connection)
@@ -351,10 +376,10 @@ def _bind(ldap3: Any, connection: Any, site: dict[str, Any], timeout: float) -> 
         said = "the name or bind_password is wrong"
         if subcode and subcode[1] in AD_SUBCODES:
             said = f"{AD_SUBCODES[subcode[1]]} (Active Directory says {subcode[1]})"
-        raise CommandExecutionError(f"{account} is refused: {said}") from None
+        raise _Refused(f"{account} is refused: {said}") from None
     except (exceptions.LDAPStrongerAuthRequiredResult, exceptions.LDAPConfidentialityRequiredResult):
         said = "the server takes no password in clear text: use ldaps:// or smtpout:directory:start_tls"
-        raise CommandExecutionError(said) from None
+        raise _Refused(said) from None
     except (exceptions.LDAPSocketReceiveError, exceptions.LDAPResponseTimeoutError, TimeoutError):
         said = f"takes connections and doesn't answer within {timeout} s"
         raise CommandExecutionError(f"{said}; Postfix and saslauthd hang on it and never ask the next one") from None
@@ -370,32 +395,3 @@ def _words(err: Exception) -> str:
 def _parenthesised(ldap_filter: str) -> str:
     """Return a filter as ldap3 wants it; libldap, behind Postfix and saslauthd, takes ``a=b`` too."""
     return ldap_filter if ldap_filter.startswith("(") else f"({ldap_filter})"
-
-
-def _postfix_filter(pattern: str, address: str) -> str | None:
-    """Return ``query_filter`` for an address; None where ldap_table(5) makes no query."""
-    local, domain = address.rsplit("@", 1) if "@" in address else (address, "")
-    tokens = {"s": address, "u": local, "d": domain} | _labels(domain)
-    used = {token.lower() for token in re.findall(r"%([^%])", pattern.replace("%%", ""))}
-    if any(not tokens.get(token) for token in used):
-        return None
-    return re.sub(r"%(.)", lambda token: "%" if token[1] == "%" else _escaped(tokens[token[1].lower()]), pattern)
-
-
-def _saslauthd_filter(pattern: str, user: str) -> str:
-    """Return ``ldap_filter`` for a user, as lak_expand_tokens() of saslauthd/lak.c does under ``-r``."""
-    local, _, domain = user.partition("@")
-    realm = user.rsplit("@", 1)[1] if "@" in user else ""
-    tokens = {"u": user, "U": local, "d": domain, "r": realm, "s": "smtp"} | _labels(domain)
-    tokens["R"] = f"@{realm}" if realm else ""
-    return re.sub(r"%(.)", lambda token: "%" if token[1] == "%" else _escaped(tokens.get(token[1], "")), pattern)
-
-
-def _labels(domain: str) -> dict[str, str]:
-    """Return a domain's labels as the tokens 1 to 9, from the top."""
-    return {str(number): label for number, label in enumerate(reversed(domain.split(".")), start=1) if number < 10}
-
-
-def _escaped(value: str) -> str:
-    """Return a value as RFC 4515 wants it in a filter."""
-    return importlib.import_module("ldap3.utils.conv").escape_filter_chars(value)

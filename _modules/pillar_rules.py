@@ -275,7 +275,7 @@ def _confined(site: Site, facts: dict[str, Any]) -> Found:
     for daemon, allowed in facts.get("apparmor", {}).items() if site["apparmor"]["checked"] else ():
         patterns = {name.lower(): globs for name, globs in allowed.items()}
         for name, value in site["clamav"][daemon].items():
-            globs = patterns.get(name.lower())
+            globs = patterns.get(str(name).lower())
             if globs is not None and value is not None and not any(_matches(str(value), each) for each in globs):
                 right = f"right is {' or '.join(globs)}" if globs else "right is to leave it out"
                 yield (

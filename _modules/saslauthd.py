@@ -281,7 +281,7 @@ def _processes(name: str, uid: int) -> list[tuple[str, set[int]]]:
     return found
 
 
-def check_config(staged: dict[str, str], config: str = "/etc/saslauthd.conf") -> list[str]:
+def check_config(staged: dict[str, str], config: str = "/etc/saslauthd.conf", ask_directory: bool = False) -> list[str]:
     """
     Return everything that is wrong with a saslauthd.conf; nothing when it is right.
 
@@ -298,6 +298,8 @@ def check_config(staged: dict[str, str], config: str = "/etc/saslauthd.conf") ->
         Where each file of the set stands for the check, by its final path.
     config
         Final path of saslauthd.conf.
+    ask_directory
+        Whether the directory, where it answers, has to take the site's account, base and filters, too.
     """
     complaints = []
     found: dict[str, str] = {}
@@ -319,7 +321,8 @@ def check_config(staged: dict[str, str], config: str = "/etc/saslauthd.conf") ->
         complaint = _value_complaint(key, value)
         if complaint:
             complaints.append(f"{config}:{number}: {complaint}")
-    return complaints + [f"{config}: {complaint}" for complaint in _whole_complaints(found)]
+    complaints += [f"{config}: {complaint}" for complaint in _whole_complaints(found)]
+    return complaints or (__salt__["directory.refusals"]() if ask_directory else [])
 
 
 def _value_complaint(key: str, value: str) -> str | None:

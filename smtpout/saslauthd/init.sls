@@ -23,11 +23,12 @@ saslauthd checks passwords in the directory:
           source: salt://smtpout/saslauthd/saslauthd.service.jinja
           activate: restart
     - check: saslauthd.check_config
-    - check_args: {config: {{ saslauthd.configuration }}}
+    - check_args: {config: {{ saslauthd.configuration }}, ask_directory: true}
     - service: {{ saslauthd.service }}
     - reload: false
     - probe: saslauthd.ping
     - probe_args: {socket: {{ saslauthd.socket_directory }}/mux}
     - require:
       - smtpout: The mail system's packages are installed and held back until configured
+      - smtpout: Salt's Python has what the formula needs
 {%- endif %}

@@ -124,6 +124,22 @@ def test_a_wrong_pillar_changes_nothing_and_everything_wrong_is_said(example: Ap
     assert CHECKS["SMTP AUTH answers 235"](example.lab, mail.USERS)
 
 
+def test_a_password_that_the_directory_refuses_never_goes_live(example: Applied, site: dict[str, Any]) -> None:
+    relay, files = example.lab.host("relay"), ("/etc/saslauthd.conf", "/etc/postfix/people-mycompany.ldap")
+    before = [relay.read(path) for path in files]
+    site["directory"]["bind_password"] = "not the account's"
+    for test in (True, False):
+        example.lab.set_pillar(yaml.safe_dump({"smtpout": site}))
+        example.apply("refused password", test=test)
+        failed = example.failed("refused password")
+        assert "bind_password is wrong" in failed["saslauthd checks passwords in the directory"] or "52e" in str(failed)
+        assert "Postfix runs the site's configuration" in failed
+        assert "not the account's" not in str(failed)
+        assert [relay.read(path) for path in files] == before
+    assert CHECKS["SMTP AUTH answers 235"](example.lab, mail.USERS)
+    assert CHECKS["a user's mail to domain01.dom reaches the delivery layer"](example.lab, mail.USERS)
+
+
 def test_modules_that_were_synced_do_as_well(example: Applied) -> None:
     relay = example.lab.host("relay")
     config = "file_client: local\nfile_roots: {base: [/srv/formula]}\npillar_roots: {base: [/srv/pillar]}\n"

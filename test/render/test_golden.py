@@ -116,6 +116,8 @@ def test_the_daemons_parsers_take_it(case: tuple[str, str, Result], monkeypatch:
     for loader in (state.functions, state.functions.pack.get("__salt__", state.functions)):
         assert loader["postfix_trial.complaints"]  # started aside, it would want the platform's users
         monkeypatch.setitem(loader._dict, "postfix_trial.complaints", lambda *_, **__: [])
+        assert loader["directory.refusals"]  # the site's directory is none of this machine's
+        monkeypatch.setitem(loader._dict, "directory.refusals", list)
     here = state.functions["postfix_config.values"]("daemon_directory")["daemon_directory"]
     for chunk in result.sets:
         if "check" in chunk:

@@ -88,6 +88,29 @@ def test_right_settings_pass(slapd: Slapd, directory: Callable[..., Any]) -> Non
     assert directory()["directory.check"]() == [slapd.uri]
 
 
+def test_a_refusal_is_what_a_server_says_while_none_serves(slapd: Slapd, directory: Callable[..., Any]) -> None:
+    dead = f"ldap://127.0.0.1:{free_port()}"
+    assert directory()["directory.refusals"]() == []
+    for wrong in ({"bind_password": "wrong"}, {"base": f"ou=nobody,{BASE}"}, {"result_attribute": "mobile"}):
+        said = directory(servers=[dead, slapd.uri], **wrong)["directory.refusals"]()
+        assert [line.partition(": smtpout:directory:")[0] for line in said] == [slapd.uri], wrong
+
+
+def test_a_directory_that_is_down_or_hangs_refuses_nothing(
+    directory: Callable[..., Any], refusing: Callable[..., str]
+) -> None:
+    dead, hung = f"ldap://127.0.0.1:{free_port()}", refusing()
+    assert directory(servers=[dead, hung], timeout=1)["directory.refusals"]() == []
+
+
+def test_a_refusal_counts_for_nothing_where_another_server_serves(
+    slapd: Slapd, directory: Callable[..., Any], refusing: Callable[..., str]
+) -> None:
+    refuses = refusing(49, "no")
+    assert len(directory(servers=[refuses])["directory.refusals"]()) == 1
+    assert directory(servers=[refuses, slapd.uri])["directory.refusals"]() == []
+
+
 def test_ldaps_and_starttls_pass_with_the_right_authority(slapd: Slapd, directory: Callable[..., Any]) -> None:
     ldaps = f"ldaps://127.0.0.1:{slapd.tls_port}/"
     assert directory(servers=[ldaps], ca_file=str(slapd.ca_file))["directory.check"]() == [ldaps]
