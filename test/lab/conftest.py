@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support import PILLARS, PLATFORMS, REPOSITORY, STATES
+from xdist.scheduler import LoadScopeScheduling
 
 from lab import checks, images
 from lab.lab import HOSTS, Lab
@@ -41,6 +42,31 @@ def new_lab(suite: str, release: str, config: pytest.Config, hosts: Iterable[str
     lab.down()  # what an interrupted run left
     lab.up(hosts)
     return lab
+
+
+class ByRelease(LoadScopeScheduling):
+    """Keeps a release's tests in one process: they share its relays."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((release for release in images.RELEASES if release in nodeid), "none")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByRelease:
+    """Say how tests are shared out where bin/test runs two processes."""
+    return ByRelease(config, log)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand on what a suite has to show from the process that ran it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["summary"] = session.config.stash.get(SUMMARY, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a process has handed on."""
+    node.config.stash.setdefault(SUMMARY, []).extend(node.workeroutput["summary"])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

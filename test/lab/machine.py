@@ -1,5 +1,6 @@
 """What the lab needs of the machine it runs on: root and a few Debian packages."""
 
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -21,6 +22,12 @@ def prepare(progress: Progress) -> None:
         raise LabError("only root can build images and boot hosts: use sudo")
     if int(INOTIFY_INSTANCES.read_text()) < ENOUGH_INSTANCES:
         INOTIFY_INSTANCES.write_text(str(ENOUGH_INSTANCES))
+    with open("/run/lock/smtpout-lab", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another lab of this machine may be at it
+        _install(progress)
+
+
+def _install(progress: Progress) -> None:
     missing = [package for command, package in COMMANDS.items() if not shutil.which(command)]
     if not missing:
         return
