@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
@@ -52,6 +52,24 @@ done
 mount --bind "$PIP_DOWNLOADS" "$root/var/cache/pip"
 unset PIP_DOWNLOADS
 exec chroot "$root" "$@"
+"""
+
+# In a copy of a root file system that is gone with the command: what it writes goes into memory.
+WITHIN = """
+image=$1 copy=$2; shift 2
+mount -t tmpfs -o mode=755 copy "$copy"
+mkdir "$copy/written" "$copy/work" "$copy/root"
+root=$copy/root
+mount -t overlay -o "lowerdir=$image,upperdir=$copy/written,workdir=$copy/work" copy "$root"
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+while [ "$1" != -- ]; do
+    mkdir -p "$root$1"
+    mount --bind "$1" "$root$1"
+    shift
+done
+shift
+exec chroot "$root" env -i "$@"
 """
 
 
@@ -224,6 +242,22 @@ def pip_settings() -> dict[str, str]:
     return variables | {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
 
 
+def within(image: Path, copy: Path, shared: Sequence[Path], argv: Sequence[str]) -> list[str]:
+    """
+    The command that runs a command in a throw-away copy of a root file system, on this machine's network.
+
+    image
+        The root file system, which stays as it is.
+    copy
+        An empty folder, where the copy is mounted, for the command alone.
+    shared
+        Folders of this machine that are there, too, at their own paths.
+    argv
+        The command, after assignments of its environment.
+    """
+    return [*ALONE, "bash", "-euc", WITHIN, "bash", str(image), str(copy), *map(str, shared), "--", *argv]
+
+
 def in_use(path: Path) -> bool:
     """Whether a booted host has this root file system below it."""
     argument = f"--directory={path}".encode()
@@ -254,6 +288,11 @@ def relay(release: str, salt_version: str = SALT_VERSION) -> Image:
     files = {"salt.txt": LOCKS[salt_version], "apply.txt": LOCKS["3008"], "formula.txt": "smtpout/requirements.txt"}
     paths = {name: FOLDER.parents[1] / path for name, path in files.items()}
     return Image(f"relay-{release}-salt{salt_version}", release, FOLDER / "relay", paths)
+
+
+def tests() -> Image:
+    """The image in which unit and rendering tests run on another Python and other daemons than this machine's."""
+    return Image("tests-trixie", "trixie", FOLDER / "tests", {"requirements.txt": FOLDER.parent / "requirements.txt"})
 
 
 def services() -> Image:
