@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -36,19 +37,21 @@ SUMMARY = pytest.StashKey[list[str]]()
 
 
 def new_lab(suite: str, release: str, config: pytest.Config, hosts: Iterable[str] = HOSTS) -> Lab:
-    """Return a suite's lab, booted anew; its name is this checkout's own: tests of two checkouts may run at once."""
-    checkout = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()
-    lab = Lab(f"{suite[:4]}{release[:4]}{checkout[:4]}", release, config.getoption("salt"), quiet=True)
+    """Return a suite's lab, booted anew; it is this checkout's and this process's own: others may be at it, too."""
+    process = os.environ.get("PYTEST_XDIST_WORKER", "")
+    own = hashlib.sha256(f"{REPOSITORY} {process}".encode()).hexdigest()
+    lab = Lab(f"{suite[:4]}{release[:4]}{own[:4]}", release, config.getoption("salt"), quiet=True)
     lab.down()  # what an interrupted run left
     lab.up(hosts)
     return lab
 
 
 class ByRelease(LoadScopeScheduling):
-    """Keeps a release's tests in one process: they share its relays."""
+    """Keeps a release's tests in one process: they share its relays. The long ones go where there is time."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((release for release in images.RELEASES if release in nodeid), "none")
+        groups = ("test_kill", "test_transaction", "test_ways", *images.RELEASES)
+        return next((group for group in groups if group in nodeid), "none")
 
 
 @pytest.hookimpl(optionalhook=True)

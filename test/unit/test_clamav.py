@@ -319,7 +319,9 @@ class TestSignatures:
         configuration = host / "freshclam.conf"
         text = configuration.read_text(encoding="utf-8").replace("ExcludeDatabase daily\n", "")
         configuration.write_text(text + "PrivateMirror http://user:Secret-1@127.0.0.1:9\n", encoding="utf-8")
-        with pytest.raises(CommandExecutionError, match=r"exit status 11.*(Couldn't|Could not) connect to server") as error:
+        with pytest.raises(
+            CommandExecutionError, match=r"exit status 11.*(Couldn't|Could not) connect to server"
+        ) as error:
             modules["clamav.update_signatures"](str(configuration))
         assert "Secret-1" not in str(error.value) + caplog.text
 
