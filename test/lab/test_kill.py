@@ -24,7 +24,7 @@ from lab.load import Load
 from lab.test_transaction import LISTING
 
 SEED, KILLS, MAP_KILLS = 20161, 50, 12
-MESSAGES, SPAN, PATIENCE = 1800, 900, 2300  # how many messages, over how many seconds, and how long their senders try
+MESSAGES, SPAN, PATIENCE = 900, 900, 2300  # how many messages, over how many seconds, and how long their senders try
 EVERY = 5  # after so many kills one more apply has to find nothing to do
 UNITS = ["postfix@-", "saslauthd", "clamav-daemon", "clamav-milter", "opendkim"]
 EXAMPLE = PILLARS["default"].read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ print(dict(answers))
 
 @pytest.fixture
 def load(on_bookworm: Applied) -> Iterator[Load]:
-    """Return two messages a second on their way to the relay."""
+    """Return a message a second on its way to the relay."""
     load = Load(on_bookworm.lab, "kill", MESSAGES, PATIENCE, SPAN, 210)
     yield load
     load.stop()

@@ -110,7 +110,7 @@ def test_another_site_on_the_same_master_is_applied_with_its_own_pillar(neighbou
     assert {state["__id__"]: state["comment"] for state in neighbour.first.values() if not state["result"]} == {}
     assert [state["__id__"] for state in neighbour.second.values() if state["changes"]] == []
     host = neighbour.lab.host("neighbour")
-    assert host.run(["postconf", "-h", "relay_domains"]).stdout.strip() == "domain02.dom"
+    assert host.run(["postconf", "-h", "mydomain"]).stdout.strip() == "domain02.dom"
     assert neighbour.secrets_b[0] in host.read("/etc/saslauthd.conf")
     assert neighbour.secrets_b[2] in host.read("/etc/opendkim/keys/domain02.dom.default.private")
 
