@@ -60,6 +60,10 @@ def _risks(site: dict[str, Any]) -> list[tuple[str, str]]:
     if site["authentication"]["clear_text_on_25"]:
         seen = "smtpout:authentication:clear_text_on_25 lets them cross the network in clear text"
         risks.append(("passwords are encrypted on port 25", seen))
+    clear = [server for server in site["directory"]["servers"] if server.startswith("ldap://")]
+    if clear and not site["directory"].get("start_tls"):
+        seen = f"{', '.join(clear)} gets them in clear text: ldaps:// or smtpout:directory:start_tls would not"
+        risks.append(("passwords are encrypted on their way to the directory", seen))
     if not _has_tls():
         risks.append(("mail is encrypted where the other side can", "smtpd_tls_security_level in smtpout:postfix:main"))
     if "user" not in site["verify"]:

@@ -33,6 +33,12 @@ def salt(lab: Lab, function: str, *arguments: str) -> Any:
     return lab.salt(*lab.way.ask, function, *arguments, timeout=300)
 
 
+def verify(lab: Lab, *states: str) -> list[dict[str, str]]:
+    """Return the checks of smtpout.verify on the relay that ended so: ok, warning, failed."""
+    checks = lab.salt(*lab.way.ask, "smtpout.verify", check=False, timeout=300)
+    return [check for check in checks if check["state"] in states]
+
+
 def publish_keys(lab: Lab) -> list[str]:
     """Publish the relay's DKIM records in the lab's DNS, as an administrator would, and return their names."""
     records = salt(lab, "opendkim.public_records")

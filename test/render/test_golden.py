@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import GRAINS
-from renderer import Renderer
+from renderer import GRAINS, Renderer
 from support import PILLARS, REPOSITORY, load
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import GRAINS
-from renderer import Renderer
+from renderer import GRAINS, Renderer
 from support import REPOSITORY, load
 
 PLATFORM = "debian-12"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from salt import loader
 from support import minion_opts
+
+Settings = Callable[..., dict[str, Any]]
+"""The fixture ``settings``: what the settings of a site are."""
 
 GRAINS = {"os": "Debian", "osmajorrelease": 12, "fqdn": "relay.domain01.dom"}
 

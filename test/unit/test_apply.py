@@ -382,20 +382,6 @@ def test_report_names_every_failed_state() -> None:
 # --- bringing Salt -------------------------------------------------------------------------------------------------
 
 
-def test_lock_pins_every_package_with_a_hash_and_names_no_index() -> None:
-    lock = (REPOSITORY / "bin/requirements.txt").read_text()
-    packages = re.findall(r"^[a-z][^ ]*==.*$(?:\n    --hash=sha256:[0-9a-f]{64}.*$)+", lock, re.MULTILINE)
-    assert len(packages) == len(re.findall(r"^[a-z]", lock, re.MULTILINE))
-    assert "://" not in lock
-    assert not re.search(r"^timelib", lock, re.MULTILINE)
-
-
-def test_tests_run_on_the_versions_that_apply_installs() -> None:
-    lines = [(REPOSITORY / name).read_text().splitlines() for name in ("bin/requirements.txt", "test/requirements.txt")]
-    brought, tested = ({line.split("==")[0]: line for line in lock if "==" in line} for lock in lines)
-    assert {name: line for name, line in brought.items() if tested[name] != line} == {}
-
-
 @pytest.mark.skipif(shutil.which("/usr/bin/python3") is None, reason="no Python of a distribution here")
 def test_finds_the_distribution_s_python_only_if_new_enough() -> None:
     found = apply.find_python()

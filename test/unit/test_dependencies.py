@@ -75,3 +75,17 @@ def test_every_list_of_packages_has_the_same_versions() -> None:
 def test_each_salt_is_locked_in_the_version_that_pyproject_names(salt: str) -> None:
     locks = [lock for lock in LOCKS if salt in lock] or ["bin/requirements.txt", "test/requirements.txt"]
     assert {f"salt=={pinned(lock)['salt']}" for lock in locks} == set(group(f"salt{salt}"))
+
+
+def test_lock_pins_every_package_with_a_hash_and_names_no_index() -> None:
+    lock = (REPOSITORY / "bin/requirements.txt").read_text()
+    packages = re.findall(r"^[a-z][^ ]*==.*$(?:\n    --hash=sha256:[0-9a-f]{64}.*$)+", lock, re.MULTILINE)
+    assert len(packages) == len(re.findall(r"^[a-z]", lock, re.MULTILINE))
+    assert "://" not in lock
+    assert not re.search(r"^timelib", lock, re.MULTILINE)
+
+
+def test_tests_run_on_the_versions_that_apply_installs() -> None:
+    lines = [(REPOSITORY / name).read_text().splitlines() for name in ("bin/requirements.txt", "test/requirements.txt")]
+    brought, tested = ({line.split("==")[0]: line for line in lock if "==" in line} for lock in lines)
+    assert {name: line for name, line in brought.items() if tested[name] != line} == {}

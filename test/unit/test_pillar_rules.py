@@ -1,0 +1,240 @@
+"""Rules across keys: what is right by itself and wrong beside another key is refused, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from minions import Settings
+
+PEM = "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n"
+
+
+def main(**parameters: Any) -> Callable[[dict[str, Any]], None]:
+    """Return what puts these parameters into postfix:main."""
+    return lambda site: site.update(postfix={"main": parameters})
+
+
+def master(**services: Any) -> Callable[[dict[str, Any]], None]:
+    """Return what puts these services into postfix:master."""
+    return lambda site: site.update(postfix={"master": {name.replace("_", "/"): own for name, own in services.items()}})
+
+
+def maps(**tables: Any) -> Callable[[dict[str, Any]], None]:
+    """Return what puts these maps into postfix:maps."""
+    return lambda site: site.update(postfix={"maps": tables})
+
+
+def directory(**keys: Any) -> Callable[[dict[str, Any]], None]:
+    """Return what puts these keys into directory."""
+    return lambda site: site["directory"].update(keys)
+
+
+def room(name: str, **keys: Any) -> Callable[[dict[str, Any]], None]:
+    """Return what puts these keys in place of a section."""
+    return lambda site: site.update({name: keys})
+
+
+CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
+    "domains": [
+        (room("domains"), "smtpout:domains"),
+        (
+            lambda s: s["domains"].append("DOMAIN01.dom"),
+            'smtpout:domains:2: "DOMAIN01.dom" is the same domain as smtpout:domains:0',
+        ),
+        (
+            lambda s: s["delivery"].update(
+                domains={"domain02.dom": "smtp:a.example", "Domain02.dom": "smtp:b.example"}
+            ),
+            "smtpout:delivery:domains:Domain02.dom",
+        ),
+        (lambda s: s["delivery"].update(domains={"domain03.dom": "smtp:x"}), "did you mean domain0"),
+        (lambda s: s.update(hostname="domain01.dom"), 'smtpout:hostname: "domain01.dom" is one of smtpout:domains'),
+        (main(mydestination="localhost, domain02.dom"), "smtpout:postfix:main:mydestination"),
+        (main(virtual_alias_domains="domain02.dom"), "smtpout:postfix:main:virtual_alias_domains"),
+    ],
+    "networks": [
+        (lambda s: s.update(networks=["0.0.0.0/0"]), "strangers could send"),
+        (lambda s: s.update(networks=["::/0"]), "smtpout:networks:0"),
+        (lambda s: s.update(networks=["0.0.0.0/1"]), "smtpout:networks:0"),
+        (lambda s: s.update(networks=["2000::/3"]), "smtpout:networks:0"),
+        (lambda s: s.update(networks=[f"{first}.0.0.0/8" for first in range(256)]), "together they hold 0.0.0.0/0"),
+        (lambda s: s["opendkim"].update(trusted_hosts=["0.0.0.0/0"]), "smtpout:opendkim:trusted_hosts:0"),
+        (main(mynetworks="127.0.0.0/8, 0.0.0.0/0"), "smtpout:postfix:main:mynetworks"),
+        (main(mynetworks="[::]/0"), "smtpout:postfix:main:mynetworks"),
+        (main(smtpd_relay_restrictions="permit"), "smtpout:postfix:main:smtpd_relay_restrictions"),
+        (main(smtpd_relay_restrictions="permit_mynetworks"), "reject_unauth_destination"),
+        (main(smtpd_relay_restrictions="permit, reject"), "anyone relay"),
+    ],
+    "directory": [
+        (directory(start_tls=True, servers=["ldaps://a.example"]), "smtpout:directory:servers:0"),
+        (directory(ca_file="/etc/ssl/ca.pem"), "is not encrypted, although smtpout:directory:ca_file"),
+        (directory(servers=["ldap://a.example", "LDAP://a.example/"]), "repeats smtpout:directory:servers:0"),
+        (directory(servers=[f"ldap://{n}.example" for n in range(100)]), "more than 1023 bytes"),
+        (directory(login="(cn=%u)"), "smtpout:directory:login_attribute: missing"),
+        (directory(login="(cn=%s)", senders="any"), "neither %u nor %U"),
+        (directory(recipients="(mail=*)"), "smtpout:directory:recipients"),
+        (directory(recipients="(mail=%s%r)"), "only saslauthd knows"),
+        (directory(login="mail"), "smtpout:verify:user"),
+        (lambda s: s["verify"].update(user="a@b"), "smtpout:verify:user"),
+        (lambda s: s["verify"].pop("password"), "smtpout:verify:password: missing"),
+        (lambda s: s["verify"].pop("user"), "smtpout:verify:user: missing"),
+    ],
+    "delivery": [
+        (room("delivery", nexthop="smtp:[127.0.0.1]:25"), "is this relay itself"),
+        (room("delivery", nexthop="[localhost]"), "is this relay itself"),
+        (room("delivery", nexthop="smtp:vm-172-16-11-95.cloud0.hc.mycompany.dom"), "is this relay itself"),
+        (room("delivery", nexthop="smtp:[ipv6:::1]:587"), "is this relay itself"),
+        (room("delivery", nexthop="smpt:[192.0.2.1]"), "wants the transport smpt"),
+        (room("delivery", nexthop="smtp:a.example", domains={"domain01.dom": "[127.0.0.1]"}), "domains:domain01.dom"),
+    ],
+    "tls": [
+        (main(smtpd_tls_chain_files=None), "smtpout:postfix:main:smtpd_tls_chain_files"),
+        (main(smtpd_tls_chain_files=""), "smtpout:authentication:submission wants TLS"),
+        (main(smtpd_tls_security_level="on"), "not one of none, may, encrypt"),
+        (main(smtpd_tls_auth_only=False), "smtpout:postfix:main:smtpd_tls_auth_only"),
+        (
+            lambda s: s.update(
+                authentication={"submission": False},
+                postfix={"main": {"smtpd_tls_chain_files": None, "smtpd_tls_security_level": "encrypt"}},
+            ),
+            "smtpd_tls_security_level wants TLS",
+        ),
+        (
+            lambda s: s.update(
+                authentication={"submission": False}, postfix={"main": {"smtpd_tls_security_level": None}}
+            ),
+            "nobody could log in",
+        ),
+    ],
+    "services": [
+        (master(cleanup_unix=None), "smtpout:postfix:master:cleanup/unix: removed"),
+        (master(**{"10025_inet": {}}), "smtpout:postfix:master:10025/inet:command: missing"),
+        (master(**{"25_inet": {"command": "smtpd"}}), "port 25 is taken by the service smtp/inet"),
+        (master(**{"127.0.0.1:587_inet": {"command": "smtpd"}}), "port 587 is taken"),
+        (room("clamav", socket="inet:587@127.0.0.1"), "port 587 is taken by smtpout:clamav:socket"),
+        (main(myhostname="other.example"), "smtpout:postfix:main:myhostname"),
+        (main(smtpd_banner="hello"), "smtpout:postfix:main:smtpd_banner"),
+        (main(smtpd_milters=""), "smtpout:postfix:main:smtpd_milters: empty"),
+        (main(mailbox_size_limit=1000), "smtpout:postfix:main:mailbox_size_limit: 1000"),
+    ],
+    "maps": [
+        (maps(transport_maps={"entries": {"a": "b"}}), "smtpout:delivery makes it"),
+        (maps(own_domains={"entries": {"a": "b"}}), "smtpout:domains makes it"),
+        (maps(sasl={"entries": {"a": "b"}}), "smtpout:postfix:maps:sasl"),
+        (maps(x={"entries": {"a b": "c"}}), "smtpout:postfix:maps:x:entries: key 'a b'"),
+        (maps(x={"entries": {"a": "b", "A": "c"}}), "the same as 'a'"),
+    ],
+    "scanner": [
+        (room("clamav", socket="inet:8891@127.0.0.1"), "is taken by smtpout:clamav:socket"),
+        (
+            room("clamav", socket="inet:3310@127.0.0.1", clamd_socket="tcp:127.0.0.1:3310"),
+            "smtpout:clamav:clamd_socket",
+        ),
+        (room("clamav", socket="unix:/run/clamav/clamd.ctl"), "clamd's own socket"),
+        (room("clamav", socket="inet:7357@0.0.0.0"), "smtpout:clamav:socket"),
+        (room("clamav", on_clean="Blackhole"), "smtpout:clamav:on_clean"),
+        (room("clamav", milter={"MilterSocket": "unix:/x"}), "smtpout:clamav:socket says it for all"),
+        (room("clamav", signatures={"mirrors": []}), "smtpout:clamav:signatures:mirrors"),
+        (room("clamav", signatures={"exclude": ["main", "daily", "bytecode"]}), "smtpout:clamav:signatures:exclude"),
+        (room("clamav", milter={"MaxFileSize": "10M"}), "smtpout:postfix:main:message_size_limit"),
+        (main(message_size_limit=0), "pass unscanned"),
+        (
+            room("clamav", clamd={"StreamMaxLength": "10M"}),
+            "smtpout:clamav:clamd:StreamMaxLength: 10485760 is below what the milter sends",
+        ),
+    ],
+    "signer": [
+        (room("opendkim", socket="inet:8891@192.0.2.1"), "smtpout:opendkim:socket"),
+        (room("opendkim", options={"socket": "inet:1@localhost"}), "smtpout:opendkim:options:socket"),
+        (room("opendkim", options={"KeyTable": "/x"}), "smtpout:opendkim:options:KeyTable"),
+        (room("opendkim", selector=".".join(["a" * 60] * 4)), "smtpout:opendkim:selector"),
+        (
+            room("opendkim", domains={"domain01.dom": {"selector": ".".join(["a" * 60] * 4)}}),
+            "smtpout:opendkim:domains:domain01.dom:selector",
+        ),
+        (
+            room("opendkim", domains={"domain01.dom": {"private_key": PEM.format("MIIE")}}),
+            "smtpout:opendkim:domains:domain01.dom:private_key: (secret) can't be read",
+        ),
+        (
+            room(
+                "opendkim",
+                domains={
+                    "domain01.dom": {"key_file": "/etc/k.pem"},
+                    "domain02.dom": {"key_file": "/etc/k.pem", "private_key": PEM.format("MIIE")},
+                },
+            ),
+            "is that of smtpout:opendkim:domains:domain01.dom, with another key",
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param(*case, id=f"{name}-{number}")
+        for name, cases in CONTRADICTIONS.items()
+        for number, case in enumerate(cases)
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused(
+    settings: Settings, site: dict[str, Any], change: Callable[[dict[str, Any]], Any], said: str
+) -> None:
+    site["opendkim"] = {"socket": "inet:8891@localhost"}
+    change(site)
+    errors = settings(site)["errors"]
+    assert any(said in error for error in errors), errors
+    assert all(error.startswith("smtpout:") for error in errors)
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong", "contradiction"),
+    [
+        (lambda s: s["networks"].extend(["a", "0.0.0.0/0"]), "smtpout:networks:2", "smtpout:networks:3"),
+        (lambda s: s["networks"].extend([5, "0.0.0.0/0"]), "smtpout:networks:2", "smtpout:networks:3"),
+        (main(x={"a": 1}, smtpd_relay_restrictions="permit"), "main:x", "main:smtpd_relay_restrictions"),
+        (main(x={"a": 1}, myhostname="other.example"), "main:x", "smtpout:postfix:main:myhostname"),
+        (main(x={"a": 1}, message_size_limit=0), "main:x", "smtpout:postfix:main:message_size_limit"),
+        (lambda s: s["verify"].update(user="a@b", password="a\nb"), "verify:password", "smtpout:verify:user"),
+        (
+            room("clamav", timeout="x", socket="inet:587@127.0.0.1"),
+            "smtpout:clamav:timeout",
+            "port 587 is taken by smtpout:clamav:socket",
+        ),
+        (room("clamav", clamd={5: "x", "user": "y"}), "smtpout:clamav:clamd:5", "smtpout:clamav:clamd:user"),
+    ],
+)
+def test_a_contradiction_is_told_beside_what_is_wrong_elsewhere(
+    settings: Settings, site: dict[str, Any], change: Callable[[dict[str, Any]], Any], wrong: str, contradiction: str
+) -> None:
+    change(site)
+    errors = settings(site)["errors"]
+    assert any(wrong in error for error in errors), errors
+    assert any(contradiction in error for error in errors), errors
+    assert len(errors) == 2, errors
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.update(networks=["10.0.0.0/8", "fc00::/7", "2001:db8::/32"]),
+        room("delivery", nexthop="smtp:[127.0.0.1]:10026"),
+        room("delivery", nexthop="lmtp:unix:/run/lmtp"),
+        directory(start_tls=True, ca_file="/etc/ssl/ca.pem"),
+        directory(servers=["ldaps://a.example"], ca_file="/etc/ssl/ca.pem"),
+        main(smtpd_tls_chain_files=None, smtpd_tls_cert_file="/etc/ssl/a.pem"),
+        main(smtpd_relay_restrictions="permit_mynetworks, reject_unauth_destination, permit"),
+        main(smtpd_banner="$myhostname ESMTP"),
+        master(**{"127.0.0.1:10025_inet": {"command": "smtpd"}, "flush_unix": None}),
+        room("clamav", enabled=False, milter={"MaxFileSize": "1M"}),
+        room("opendkim", enabled=False, domains={"domain01.dom": {"key_file": "/etc/k.pem"}}),
+    ],
+)
+def test_keys_that_only_look_as_if_they_did_are_not(
+    settings: Settings, site: dict[str, Any], change: Callable[[dict[str, Any]], Any]
+) -> None:
+    change(site)
+    assert settings(site)["errors"] == []
