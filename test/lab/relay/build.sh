@@ -41,7 +41,8 @@ echo "step: configuration"
 apt-get purge --yes --autoremove python3-venv
 install -D -m 0644 $here/minion /etc/salt/minion
 install -d -m 0700 /srv/pillar
-install -d /srv/formula
+install -d /srv/formula /srv/states
+ln -s ../formula/smtpout /srv/states/smtpout
 rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
 echo 'deb [trusted=yes] file:/srv/apt ./' >/etc/apt/sources.list
 rm -r $here
