@@ -124,6 +124,33 @@ def test_a_wrong_pillar_changes_nothing_and_everything_wrong_is_said(example: Ap
     assert CHECKS["SMTP AUTH answers 235"](example.lab, mail.USERS)
 
 
+def test_who_asks_whether_the_relay_serves_is_told_by_the_exit_status(example: Applied) -> None:
+    relay = example.lab.host("relay")
+    ask = ["/srv/formula/bin/apply", "/srv/pillar/site.sls", "--ask", "smtpout.verify"]
+    assert relay.run(ask, check=False, timeout=60).returncode == 0
+    relay.run(["systemctl", "stop", "saslauthd"])
+    try:
+        done = relay.run(ask, check=False, timeout=60)
+    finally:
+        relay.run(["systemctl", "start", "saslauthd"])
+    assert done.returncode == 1
+    assert [each["check"] for each in yaml.safe_load(done.stdout) if each["state"] == "failed"] == [
+        "logins are checked"
+    ]
+
+
+def test_a_map_of_another_type_brings_its_package(example: Applied, site: dict[str, Any]) -> None:
+    rules = {"type": "pcre", "entries": {"/^[a-z]+@old\\.dom$/": "usuario01@domain01.dom"}}
+    site["postfix"] = {"maps": {"canonical": rules}, "main": {"canonical_maps": "pcre:/etc/postfix/canonical"}}
+    _apply(example, site, "pcre")
+    assert example.failed("pcre") == {}
+    assert any("packages" in state for state in example.changed("pcre")), example.changed("pcre")
+    _apply(example, site, "pcre again")
+    assert example.changed("pcre again") == []
+    query = ["postmap", "-q", "app@old.dom", "pcre:/etc/postfix/canonical"]
+    assert example.lab.host("relay").run(query).stdout.strip() == "usuario01@domain01.dom"
+
+
 def test_a_password_that_the_directory_refuses_never_goes_live(example: Applied, site: dict[str, Any]) -> None:
     relay, files = example.lab.host("relay"), ("/etc/saslauthd.conf", "/etc/postfix/people-mycompany.ldap")
     before = [relay.read(path) for path in files]
