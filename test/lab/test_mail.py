@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from lab import mail
@@ -94,3 +96,27 @@ def test_an_infected_message_is_named_in_the_log(example: Applied) -> None:
     CHECKS["an EICAR attachment is refused with the virus named"](example.lab, mail.USERS)
     log = example.lab.host("relay").run(["journalctl", "--unit", "clamav-milter", "--output=cat"]).stdout
     assert "Lab.Eicar" in log
+
+
+def test_tls_connections_to_the_delivery_layer_are_used_again(example: Applied) -> None:
+    relay, delivery = example.lab.host("relay"), example.lab.host("delivery")
+    delivery.run(["cp", "-a", "/etc/postfix/main.cf", "/root/main.cf"])
+    tls = ["smtpd_tls_security_level=encrypt", "smtpd_tls_chain_files=/etc/postfix/mx.key, /etc/postfix/mx.pem"]
+    try:
+        delivery.run(["postconf", "-e", *tls])
+        delivery.run(["postfix", "reload"])
+        relay.run([
+            "smtp-source", "-s", "10", "-m", "100", "-f", "usuario01@domain01.dom", "-t", "usuario02@domain02.dom",
+            "127.0.0.1:25",
+        ], timeout=120)  # fmt: skip
+        ends = time.monotonic() + mail.ARRIVAL
+        sent = ""
+        while sent.count("status=sent") < 100 and time.monotonic() < ends:
+            time.sleep(0.5)
+            log = relay.run(["journalctl", "--identifier=postfix/smtp", "--output=cat", "--since=-2min"]).stdout
+            sent = "\n".join(line for line in log.splitlines() if "relay=172.16.11.96" in line)
+        assert "conn_use=" in sent, sent
+        assert "status=deferred" not in sent, sent
+    finally:
+        delivery.run(["cp", "-a", "/root/main.cf", "/etc/postfix/main.cf"])
+        delivery.run(["postfix", "reload"])
