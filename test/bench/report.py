@@ -1,0 +1,127 @@
+"""The figures as a page and as plots: docs/benchmarks.md and the SVG drawings beside it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from lab.lab import REPOSITORY
+
+from bench.measure import Figure, Goal, shown
+
+PAGE, FIGURES = REPOSITORY / "docs/benchmarks.md", REPOSITORY / "docs/benchmarks.json"
+HEAD = """# Benchmarks
+
+Written by `sudo bin/bench`, from the figures that it leaves in `benchmarks.json`; `sudo bin/bench --quick` measures
+some of it in five minutes. A figure is the median of its rounds, with the smallest and the largest in brackets; within
+a round all take turns on the same machine. Ratios count: single times belong to the machine. What the figures mean for
+a server's size, and what was tried to better them, is in [performance.md](performance.md).
+
+"""
+COLOURS = {"smtpout": "#2f6f9f"}  # the others are grey
+BAR, GAP, LEFT, WIDTH = 18, 6, 330, 820
+
+
+class Part(NamedTuple):
+    """What one part of the benchmark found: where, by which command, when."""
+
+    title: str
+    command: str
+    machine: str
+    day: str
+    figures: list[Figure]
+    goals: list[Goal]
+
+    @property
+    def name(self) -> str:
+        """The part's name in a file's."""
+        return self.title.lower().replace(", ", "-").replace(" ", "")
+
+
+def keep(part: Part) -> None:
+    """Write a part's figures in place of those it had, and the page and the plots anew."""
+    parts = {known.title: known for known in kept()} | {part.title: part}
+    FIGURES.write_text(json.dumps(list(parts.values()), indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(list(parts.values())), encoding="utf-8")
+    for drawn in parts.values():
+        (PAGE.parent / f"{drawn.name}.svg").write_text(plot(drawn.title, plotted(drawn.figures)), encoding="utf-8")
+
+
+def kept() -> list[Part]:
+    """Return the parts that were measured before."""
+    known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else []
+    parts = []
+    for title, command, where, day, figures, found in known:
+        measured = [Figure(case, who, unit, tuple(values)) for case, who, unit, values in figures]
+        parts.append(Part(title, command, where, day, measured, [Goal(*goal) for goal in found]))
+    return parts
+
+
+def page(parts: Sequence[Part]) -> str:
+    """Return docs/benchmarks.md."""
+    lines = [line for part in parts for line in (*section(part), f"![{part.title}]({part.name}.svg)", "")]
+    return HEAD + "\n".join(lines)
+
+
+def section(part: Part) -> list[str]:
+    """Return the lines of a part: where it was measured, its goals and its figures."""
+    made = f"`{part.command}` on {part.day}: {part.machine}."
+    return [f"## {part.title[0].upper()}{part.title[1:]}", "", made, "", *goals(part.goals), *table(part.figures)]
+
+
+def plotted(figures: Sequence[Figure]) -> list[Figure]:
+    """Return what a drawing shows of a part: what its goals are about, in the first unit that was measured."""
+    return [figure for figure in figures if figure.unit == figures[0].unit]
+
+
+def machine() -> str:
+    """Say what the figures were made on."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    memory = int(Path("/proc/meminfo").read_text(encoding="utf-8").split()[1]) >> 20
+    return f"{len(models)} x {models[0] if models else platform.machine()}, {memory} GiB, Linux {platform.release()}"
+
+
+def goals(found: Iterable[Goal]) -> list[str]:
+    """Return the lines of a table of goals."""
+    rows = [f"| {goal.what} | {goal.wanted} | {goal.found} | {'yes' if goal.met else '**no**'} |" for goal in found]
+    return ["| Goal | Wanted | Found | Met |", "|---|---|---|---|", *rows, ""]
+
+
+def table(figures: Sequence[Figure]) -> list[str]:
+    """Return the lines of a table: a row for each case and subject, a column for each unit."""
+    units = list(dict.fromkeys(figure.unit for figure in figures))
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for figure in figures:
+        spread = f" ({figure.spread})" if len(set(figure.values)) > 1 else ""
+        cells.setdefault((figure.case, figure.subject), {})[figure.unit] = f"{shown(figure.median)}{spread}"
+    rows = [f"| {' | '.join([*key, *(own.get(unit, '') for unit in units)])} |" for key, own in cells.items()]
+    return [f"| Case | Who | {' | '.join(units)} |", "|---" * (2 + len(units)) + "|", *rows, ""]
+
+
+def plot(title: str, figures: Sequence[Figure]) -> str:
+    """Return an SVG drawing: a bar for each figure's median, a thin line from its smallest to its largest value."""
+    largest = max(max(figure.values) for figure in figures)
+    scale = (WIDTH - LEFT - 90) / largest
+    parts, at, case = [], 34, ""
+    for figure in figures:
+        if figure.case != case:
+            case = figure.case
+            parts.append(f'<text x="8" y="{at + 14}" font-weight="bold">{escape(case)}</text>')
+            at += BAR + GAP
+        colour, middle, end = COLOURS.get(figure.subject, "#a0a0a0"), at + BAR / 2, LEFT + figure.median * scale
+        low, high = (LEFT + value * scale for value in (min(figure.values), max(figure.values)))
+        parts += [
+            f'<text x="{LEFT - 8}" y="{at + 14}" text-anchor="end">{escape(figure.subject)}</text>',
+            f'<rect x="{LEFT}" y="{at}" width="{end - LEFT:.1f}" height="{BAR}" fill="{colour}"/>',
+            f'<path d="M{low:.1f} {middle}H{high:.1f}" stroke="#000"/>',
+            f'<text x="{max(high, end) + 6:.1f}" y="{at + 14}">{shown(figure.median)} {escape(figure.unit)}</text>',
+        ]
+        at += BAR + GAP
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{at + 8}" font-family="sans-serif"'
+    shape = f'<rect width="100%" height="100%" fill="#fff"/><text x="8" y="20" font-size="15">{escape(title)}</text>'
+    return "\n".join([f'{head} font-size="13">', shape, *parts, "</svg>", ""])
