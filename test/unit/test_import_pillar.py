@@ -68,7 +68,7 @@ POSTFIX: dict[str, Any] = {
                     "-o cleanup_service_name=out",
                 ],
             },
-            "tlsproxy": {"enable": True, "chroot": True},
+            "dnsblog": {"enable": True, "chroot": True},
             "qmgr": {"enable": False},
             "127.0.0.1:10025": {"type": "inet", "private": False, "command": "smtpd"},
             "uucp": {"enable": True},
@@ -202,7 +202,7 @@ def test_services_become_what_differs_from_the_stock_ones(imported: Imported) ->
     assert imported.site["postfix"]["master"] == {
         "smtp/inet": {"maxproc": 10},
         "submission/inet": {"options": {"cleanup_service_name": "out"}},
-        "tlsproxy/unix": {"maxproc": 0, "command": "tlsproxy", "chroot": "y"},
+        "dnsblog/unix": {"maxproc": 0, "command": "dnsblog", "chroot": "y"},
         "127.0.0.1:10025/inet": {"private": "n", "command": "smtpd"},
         "archive/unix": {"command": "pipe user=mail argv=/usr/local/bin/archive ${recipient}"},
     }
