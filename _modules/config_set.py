@@ -255,8 +255,11 @@ def _made_environment(settings: dict[str, Any]) -> tuple[jinja2.Environment, dic
                 raise ValueError(f"{path} holds a line break or a NUL; a line of a configuration can't.")
         return printed
 
+    compiled = Path(__opts__["cachedir"], "smtpout")  # what the templates became, for the next run
+    compiled.mkdir(mode=0o700, parents=True, exist_ok=True)
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(load),
+        bytecode_cache=jinja2.FileSystemBytecodeCache(str(compiled)),
         undefined=jinja2.StrictUndefined,
         finalize=finalize,
         trim_blocks=True,
