@@ -11,10 +11,9 @@ from pathlib import Path
 
 from lab import images
 from lab.lab import REPOSITORY, Lab
-from lab.process import LabError, Progress
+from lab.process import LabError
 
 from bench import relay, report, state
-from bench.measure import Goal, shown
 
 DESCRIPTION = """\
 Measures on hosts of the lab, in turn with the peers, and writes docs/benchmarks.md with a plot of each part:
@@ -25,7 +24,7 @@ Measures on hosts of the lab, in turn with the peers, and writes docs/benchmarks
 Ratios count: single times belong to the machine. Nothing else should run on it meanwhile.
 """
 PARTS = ("state", "relay")
-QUICK_ROUNDS, ROUNDS = 3, 5
+QUICK_ROUNDS, ROUNDS = 2, 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     lines.add_argument("--peers", type=Path, metavar="DIR", help="checkouts of postfix-, opendkim- and clamav-formula")
     lines.add_argument("--release", choices=images.RELEASES, default=images.RELEASES[0], help="the relay's Debian")
     lines.add_argument("--salt", choices=images.LOCKS, default=images.SALT_VERSION, help="the relay's Salt")
-    lines.add_argument("--rounds", type=int, metavar="N", help="repetitions (default: 5, with --quick 3)")
+    lines.add_argument("--rounds", type=int, metavar="N", help="repetitions (default: 3, with --quick 2)")
     return lines
 
 
@@ -68,19 +67,18 @@ def measured(name: str, options: argparse.Namespace) -> report.Part:
     """Measure one part on a lab of its own, which is gone afterwards."""
     if name not in PARTS:
         raise LabError(f"{name} is no part of the benchmark; there are {', '.join(PARTS)}")
-    progress = Progress()
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
-    if name == "state":
-        lab = Lab(f"bench{name}", options.release, options.salt)
-        lab.down()  # what an interrupted run left
-        try:
-            figures = state.measured(lab, options.quick, options.peers, rounds, progress)
-        finally:
-            lab.down()
-        found = state.goals(figures)
-    else:
-        figures, reached = relay.run(options.release, options.quick, f"bench{name}")
-        found = [Goal(goal.goal, goal.wanted, shown(goal.found), goal.reached) for goal in reached]
+    lab = Lab(f"bench{name}", options.release, options.salt)
+    lab.down()  # what an interrupted run left
+    try:
+        if name == "state":
+            figures = state.measured(lab, options.quick, rounds, options.peers)
+            found = state.goals(figures)
+        else:
+            figures = relay.measured(lab, options.quick, rounds)
+            found = relay.goals(figures)
+    finally:
+        lab.down()
     given = [*(["--quick"] if options.quick else []), *([f"--rounds={options.rounds}"] if options.rounds else [])]
     given += ["--peers=DIR"] if options.peers else []
     given += [f"--release={options.release}"] if options.release != images.RELEASES[0] else []

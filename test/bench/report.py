@@ -70,7 +70,7 @@ def page(parts: Sequence[Part]) -> str:
 def section(part: Part) -> list[str]:
     """Return the lines of a part: where it was measured, its goals and its figures."""
     made = f"`{part.command}` on {part.day}: {part.machine}."
-    return [f"## {part.title[0].upper()}{part.title[1:]}", "", made, "", *goals(part.goals), *table(part.figures)]
+    return [f"## {part.title[0].upper()}{part.title[1:]}", "", made, "", *goals(part.goals), *tables(part.figures)]
 
 
 def plotted(figures: Sequence[Figure]) -> list[Figure]:
@@ -92,15 +92,44 @@ def goals(found: Iterable[Goal]) -> list[str]:
     return ["| Goal | Wanted | Found | Met |", "|---|---|---|---|", *rows, ""]
 
 
-def table(figures: Sequence[Figure]) -> list[str]:
-    """Return the lines of a table: a row for each case and subject, a column for each unit."""
-    units = list(dict.fromkeys(figure.unit for figure in figures))
-    cells: dict[tuple[str, str], dict[str, str]] = {}
+def tables(figures: Sequence[Figure]) -> list[str]:
+    """Return the lines of tables: one for what was measured in several units at once, one for each other unit."""
+    units: dict[tuple[str, str], list[str]] = {}
     for figure in figures:
-        spread = f" ({figure.spread})" if len(set(figure.values)) > 1 else ""
-        cells.setdefault((figure.case, figure.subject), {})[figure.unit] = f"{shown(figure.median)}{spread}"
-    rows = [f"| {' | '.join([*key, *(own.get(unit, '') for unit in units)])} |" for key, own in cells.items()]
-    return [f"| Case | Who | {' | '.join(units)} |", "|---" * (2 + len(units)) + "|", *rows, ""]
+        units.setdefault((figure.case, figure.subject), []).append(figure.unit)
+    groups: dict[str, list[Figure]] = {}
+    for figure in figures:
+        groups.setdefault(units[figure.case, figure.subject][0], []).append(figure)
+    lines = []
+    for unit, group in groups.items():
+        several = len({figure.unit for figure in group}) > 1
+        lines += _by_unit(group) if several else _by_subject(unit, group)
+    return lines
+
+
+def _by_unit(figures: Sequence[Figure]) -> list[str]:
+    """Return a table with a row for each case and subject, a column for each unit."""
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    for figure in figures:
+        cells.setdefault((figure.case, figure.subject), {})[figure.unit] = _cell(figure)
+    return _table(["Case", "Who"], list(dict.fromkeys(figure.unit for figure in figures)), cells)
+
+
+def _by_subject(unit: str, figures: Sequence[Figure]) -> list[str]:
+    """Return a table of figures in one unit, with a row for each case, a column for each subject."""
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    for figure in figures:
+        cells.setdefault((figure.case,), {})[figure.subject] = _cell(figure)
+    return _table([unit], list(dict.fromkeys(figure.subject for figure in figures)), cells)
+
+
+def _cell(figure: Figure) -> str:
+    return shown(figure.median) + (f" ({figure.spread})" if len(set(figure.values)) > 1 else "")
+
+
+def _table(keys: list[str], columns: list[str], cells: dict[tuple[str, ...], dict[str, str]]) -> list[str]:
+    rows = [f"| {' | '.join([*key, *(own.get(column, '') for column in columns)])} |" for key, own in cells.items()]
+    return [f"| {' | '.join([*keys, *columns])} |", "|---" * (len(keys) + len(columns)) + "|", *rows, ""]
 
 
 def plot(title: str, figures: Sequence[Figure]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 from lab.host import Host
 from lab.lab import EXAMPLE, Lab
-from lab.process import LabError, Progress
+from lab.process import LabError
 
 from bench.measure import Figure, Goal, Run, run, shown, traced
 from bench.peers import Peer, debops, floors, formulas, salt_tally
@@ -45,9 +45,8 @@ QUICK = [Size(2), Size(1_000)]
 class Bench:
     """The figures of a run, as they come in."""
 
-    def __init__(self, lab: Lab, progress: Progress) -> None:
+    def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.progress = progress
         self.values: Values = defaultdict(list)
         self.example: Site = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))["smtpout"]
 
@@ -60,7 +59,7 @@ class Bench:
         self.values[case, subject, "s"].append(measured.wall)
         self.values[case, subject, "s of CPU"].append(measured.cpu)
         self.values[case, subject, "MiB"].append(measured.memory)
-        self.progress(f"{case}: {subject}: {measured.wall:.2f} s, {measured.cpu:.2f} s of CPU")
+        self.lab.progress(f"{case}: {subject}: {measured.wall:.2f} s, {measured.cpu:.2f} s of CPU")
 
     def fresh(self, role: str) -> Host:
         """Return a host that nothing was done to yet."""
@@ -86,14 +85,14 @@ class Bench:
         self.lab.set_pillar(yaml.dump({"smtpout": site}, Dumper=dumper))
 
 
-def measured(lab: Lab, quick: bool, checkouts: Path | None, rounds: int, progress: Progress) -> list[Figure]:
+def measured(lab: Lab, quick: bool, rounds: int, checkouts: Path | None) -> list[Figure]:
     """Measure the state runs on a lab's hosts.
 
     :param quick: two sizes only, and no DebOps.
-    :param checkouts: a folder with the three formulas; None leaves them out.
     :param rounds: how often each run is repeated; one more comes first and isn't counted, but for first applies.
+    :param checkouts: a folder with the three formulas; None leaves them out.
     """
-    bench = Bench(lab, progress)
+    bench = Bench(lab)
     lab.up(["directory", "relay", "delivery", "outside"])
     peers = [formulas.peer(checkouts, bench.example)] if checkouts else []
     if not quick:

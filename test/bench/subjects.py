@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lab.host import Host
 from lab.lab import CLIENT, Lab
 from lab.load import waiting
-from lab.process import LabError, Progress
+from lab.process import LabError
 
 from bench import openldap
 
@@ -64,16 +64,19 @@ class Subject:
     def address(self) -> str:
         return self.host.role.addresses[0]
 
+    @property
+    def kept(self) -> str:
+        return f"{KEPT}/{self.name.replace(' ', '-')}"
+
     def take_turn(self) -> None:
         """Put the subject's settings in place and restart Postfix, so that no subject finds warm processes."""
-        kept = f"{KEPT}/{self.name.replace(' ', '-')}"
-        script = f"systemctl stop postfix; rm -rf /etc/postfix; cp -a {kept} /etc/postfix; systemctl start postfix"
+        script = f"systemctl stop postfix; rm -rf /etc/postfix; cp -a {self.kept} /etc/postfix; systemctl start postfix"
         self.host.run(["sh", "-euc", script])
         until_listening(self.host)
 
     def keep(self) -> None:
         """Remember the host's settings as the subject's own."""
-        self.host.run(["sh", "-euc", f"mkdir -p {KEPT}; cp -a /etc/postfix {KEPT}/{self.name.replace(' ', '-')}"])
+        self.host.run(["sh", "-euc", f"mkdir -p {KEPT}; rm -rf {self.kept}; cp -a /etc/postfix {self.kept}"])
 
     def cpu(self) -> dict[str, float]:
         """Return the seconds of CPU that each daemon has taken since it was started."""
@@ -103,7 +106,7 @@ def until_listening(host: Host, port: int = 25) -> None:
     host.run(["sh", "-c", script], timeout=60)
 
 
-def prepare(lab: Lab, peers: bool, signatures: bool, progress: Progress) -> list[Subject]:
+def prepare(lab: Lab, peers: bool, signatures: bool) -> list[Subject]:
     """Boot what is needed, make each relay, and return those that are to be measured.
 
     :param peers: whether docker-mailserver's and mailcow's settings are among them.
@@ -116,7 +119,7 @@ def prepare(lab: Lab, peers: bool, signatures: bool, progress: Progress) -> list
         made = [pool.submit(_smtpout, lab, signatures), pool.submit(_recipe, neighbour, signatures)]
         for each in made:
             each.result()
-    progress("smtpout and the recipe serve")
+    lab.progress("smtpout and the recipe serve")
     ours, limit = Subject("smtpout", relay), Subject("no filters", relay)
     subjects = [Subject("recipe", neighbour, port=25, tls=False), ours, limit]
     if peers:
