@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,6 +18,15 @@ from lab.process import CommandFailed, LabError
 WRAPPERS = 3  # what Host.argv starts before the command: setpriv, nsenter, env
 TRACE = ["strace", "--follow-forks", "--seccomp-bpf", "--trace=execve,openat", "--string-limit=4096", "--quiet=all"]
 CALL = re.compile(r'^\d+ +(?P<name>execve|openat)\((?:AT_FDCWD, )?"(?P<path>[^"]*)"(?P<rest>.*)= \d+(?:<|$)')
+# A process of its own starts what is measured: a child's largest size counts that of what it was forked from.
+TIMED = """
+import json, os, sys, time
+began = time.monotonic()
+_, status, used = os.wait4(os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ), 0)
+with open(sys.argv[1], "w") as found:
+    json.dump([time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024], found)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 
 
 class Figure(NamedTuple):
@@ -68,22 +77,16 @@ def run(host: Host, command: Sequence[str], *, statuses: Sequence[int] = (0,), t
     :param statuses: the exit statuses that are expected.
     :raises CommandFailed: another status.
     """
-    argv = host.argv(command)
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as complaints:
-        began = time.monotonic()
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=complaints)
-        _, status, used = os.wait4(process.pid, 0)
-        wall = time.monotonic() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        complaints.seek(0)
-        said = output.read()
-        if process.returncode not in statuses:
-            done = subprocess.CompletedProcess(list(command), process.returncode, said, complaints.read())
-            raise CommandFailed(host.name, done)
+    with tempfile.NamedTemporaryFile("r") as found:
+        argv = [sys.executable, "-ISc", TIMED, found.name, *host.argv(command)]
+        done = subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode not in statuses:
+            said = subprocess.CompletedProcess(list(command), done.returncode, done.stdout, done.stderr)
+            raise CommandFailed(host.name, said)
+        wall, cpu, memory = json.load(found)
     if wall > timeout:
         raise LabError(f"{host.name}: {command[0]} took {wall:.0f} s")
-    return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, said)
+    return Run(wall, cpu, memory, done.stdout)
 
 
 def traced(host: Host, command: Sequence[str]) -> tuple[int, int]:

@@ -41,7 +41,7 @@ def test_an_apply_without_a_change_costs_little_over_an_empty_one(on_bookworm: A
 
 @pytest.mark.timeout(600)
 def test_filters_leave_a_third_of_its_speed(on_bookworm: Applied) -> None:
-    # 0.4 on a quiet machine; 0.15 with filters behind TCP sockets, and less than 0.3 with keys of 4096 bits.
+    # 0.4 with few signatures; 0.15 with filters behind TCP sockets, and less than 0.3 with keys of 4096 bits.
     lab, relay = on_bookworm.lab, on_bookworm.lab.host("relay")
     ours, limit = subjects.Subject("smtpout", relay), subjects.Subject("no filters", relay)
     ours.keep()
