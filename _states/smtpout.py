@@ -92,6 +92,30 @@ def packages_installed(
         return _result(name, f"The packages could not be installed: {error}", result=False)
 
 
+def packages_removed(name: str, packages: list[str]) -> dict[str, Any]:
+    """Remove what is installed of ``packages`` in one transaction; configuration files stay, as the manager has it.
+
+    Instead of ``pkg.removed``, before whose first use Salt 3006 loads each of its 600 modules.
+
+    :param name: the state's sentence.
+    :param packages: names of the platform's packages.
+    """
+    try:
+        installed = __salt__["pkg.list_pkgs"]()
+        if not (present := [package for package in packages if package in installed]):
+            return _result(name, "None of them is installed." if packages else "There are none on this platform.")
+        changes = {package: {"old": installed[package], "new": ""} for package in present}
+        if __opts__["test"]:
+            return _result(name, f"Would remove {', '.join(present)}.", changes, result=None)
+        __salt__["pkg.remove"](pkgs=present)
+        installed = __salt__["pkg.list_pkgs"]()
+        if left := [package for package in present if package in installed]:
+            raise CommandExecutionError(f"the package manager did not remove {', '.join(left)}")
+        return _result(name, f"Removed {', '.join(present)}.", changes)
+    except CommandExecutionError as error:
+        return _result(name, f"The packages could not be removed: {error}", result=False)
+
+
 def python_packages_present(name: str, requirements: str) -> dict[str, Any]:
     """Install the Python packages that the formula's modules import into the Python that runs Salt.
 

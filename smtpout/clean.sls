@@ -12,8 +12,8 @@ include:
 {%- if settings.valid and settings.clean.remove_packages %}
 
 The mail system's packages are removed:
-  pkg.removed:
-    - pkgs: {{ settings.packages | json }}
+  smtpout.packages_removed:
+    - packages: {{ settings.packages | json }}
     - require:
       - config_set: Postfix has its original configuration again
       - config_set: OpenDKIM has its original configuration again

@@ -11,8 +11,8 @@ include:
 {%- set postfix = settings.postfix %}
 
 No other mail server stands in the way:
-  pkg.removed:
-    - pkgs: {{ postfix.conflicting | json }}
+  smtpout.packages_removed:
+    - packages: {{ postfix.conflicting | json }}
     - require:
       - smtpout: The mail system's packages are installed and held back until configured
 
@@ -95,7 +95,7 @@ Postfix runs the site's configuration:
     - require:
       - smtpout: Postfix may use the sockets of saslauthd and the milters
       - postmap: Local aliases are a map that Postfix can read
-      - pkg: No other mail server stands in the way
+      - smtpout: No other mail server stands in the way
       - config_set: saslauthd checks passwords in the directory
 {%- if settings.clamav.enabled %}
       - config_set: clamav-milter hands mail to clamd

@@ -70,8 +70,9 @@ class Subject:
 
     def take_turn(self) -> None:
         """Put the subject's settings in place and restart Postfix, so that no subject finds warm processes."""
-        script = f"systemctl stop postfix; rm -rf /etc/postfix; cp -a {self.kept} /etc/postfix; systemctl start postfix"
-        self.host.run(["sh", "-euc", script])
+        # By pattern: Debian 12's postfix.service doesn't wait for postfix@-.service, which is the one that has Postfix.
+        stop, start = "systemctl stop 'postfix*.service'", "systemctl start postfix"
+        self.host.run(["sh", "-euc", f"{stop}; rm -rf /etc/postfix; cp -a {self.kept} /etc/postfix; {start}"])
         until_listening(self.host)
 
     def keep(self) -> None:
