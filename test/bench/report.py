@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -28,7 +30,7 @@ Load, directory and receiving end share the machine with the relay.
 
 """
 COLOURS = {"smtpout": "#2f6f9f"}  # the others are grey
-BAR, GAP, LEFT, WIDTH = 18, 6, 330, 820
+BAR, GAP, LEFT, WIDTH = 18, 6, 150, 720
 
 
 class Part(NamedTuple):
@@ -79,8 +81,10 @@ def section(part: Part) -> list[str]:
 
 
 def plotted(figures: Sequence[Figure]) -> list[Figure]:
-    """Return what a drawing shows of a part: what its goals are about, in the first unit that was measured."""
-    return [figure for figure in figures if figure.unit == figures[0].unit]
+    """Return what a drawing shows of a part, case by case: the first unit measured, where there are two to compare."""
+    drawn = [figure for figure in figures if figure.unit == figures[0].unit]
+    subjects = Counter(figure.case for figure in drawn)
+    return [figure for case, count in subjects.items() if count > 1 for figure in drawn if figure.case == case]
 
 
 def machine() -> str:
@@ -138,24 +142,31 @@ def _table(keys: list[str], columns: list[str], cells: dict[tuple[str, ...], dic
 
 
 def plot(title: str, figures: Sequence[Figure]) -> str:
-    """Return an SVG drawing: a bar for each figure's median, a thin line from its smallest to its largest value."""
-    largest = max(max(figure.values) for figure in figures)
-    scale = (WIDTH - LEFT - 90) / largest
-    parts, at, case = [], 34, ""
-    for figure in figures:
-        if figure.case != case:
-            case = figure.case
-            parts.append(f'<text x="8" y="{at + 14}" font-weight="bold">{escape(case)}</text>')
-            at += BAR + GAP
-        colour, middle, end = COLOURS.get(figure.subject, "#a0a0a0"), at + BAR / 2, LEFT + figure.median * scale
-        low, high = (LEFT + value * scale for value in (min(figure.values), max(figure.values)))
-        parts += [
-            f'<text x="{LEFT - 8}" y="{at + 14}" text-anchor="end">{escape(figure.subject)}</text>',
-            f'<rect x="{LEFT}" y="{at}" width="{end - LEFT:.1f}" height="{BAR}" fill="{colour}"/>',
-            f'<path d="M{low:.1f} {middle}H{high:.1f}" stroke="#000"/>',
-            f'<text x="{max(high, end) + 6:.1f}" y="{at + 14}">{shown(figure.median)} {escape(figure.unit)}</text>',
-        ]
+    """Return an SVG drawing: a bar for each figure's median, a thin line from its smallest to its largest value.
+
+    Each case has a scale of its own, for it is within a case that bars are compared.
+    """
+    parts, at = [], 34
+    for case, drawn in itertools.groupby(figures, key=lambda figure: figure.case):
+        group = list(drawn)
+        scale = (WIDTH - LEFT - 130) / max(max(figure.values) for figure in group)
+        parts.append(f'<text x="8" y="{at + 14}" font-weight="bold">{escape(case)}</text>')
         at += BAR + GAP
+        for figure in group:
+            parts += _bar(figure, scale, at)
+            at += BAR + GAP
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{at + 8}" font-family="sans-serif"'
     shape = f'<rect width="100%" height="100%" fill="#fff"/><text x="8" y="20" font-size="15">{escape(title)}</text>'
     return "\n".join([f'{head} font-size="13">', shape, *parts, "</svg>", ""])
+
+
+def _bar(figure: Figure, scale: float, at: int) -> list[str]:
+    """Return a figure's name, bar, spread and median, at a height."""
+    colour, middle, end = COLOURS.get(figure.subject, "#a0a0a0"), at + BAR / 2, LEFT + figure.median * scale
+    low, high = (LEFT + value * scale for value in (min(figure.values), max(figure.values)))
+    return [
+        f'<text x="{LEFT - 8}" y="{at + 14}" text-anchor="end">{escape(figure.subject)}</text>',
+        f'<rect x="{LEFT}" y="{at}" width="{end - LEFT:.1f}" height="{BAR}" fill="{colour}"/>',
+        f'<path d="M{low:.1f} {middle}H{high:.1f}" stroke="#000"/>',
+        f'<text x="{max(high, end) + 6:.1f}" y="{at + 14}">{shown(figure.median)} {escape(figure.unit)}</text>',
+    ]
