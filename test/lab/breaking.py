@@ -14,19 +14,27 @@ POSTFIX = {"bookworm": "postfix@-", "trixie": "postfix"}
 MASTER = "POSTFIX"  # in a list of units: the one whose processes are Postfix
 
 # Kills processes of a unit: those of these names, its workers (all but the main one), or all. It looks in the unit's
-# own control group, so that no other process can be meant. systemd may have killed the rest when the main one died.
+# own control group, so that no other process can be meant. systemd may have killed the rest when the main one died; a
+# unit that is about to start again has none for a moment.
 KILLER = """
-import contextlib, os, pathlib, signal, subprocess, sys
+import contextlib, os, pathlib, signal, subprocess, sys, time
 unit, *names = sys.argv[1:]
-show = ["systemctl", "show", "--value", "--property=ControlGroup", "--property=MainPID", unit]
-main, group = sorted(subprocess.run(show, capture_output=True, text=True).stdout.split())[::-1]
-main, group = (main, group) if main.isdigit() else (group, main)
-for pid in pathlib.Path(f"/sys/fs/cgroup{group}/cgroup.procs").read_text().split():
-    with contextlib.suppress(OSError):
-        name = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
-        if not names or name in names or (names == ["worker"] and pid != main):
-            os.kill(int(pid), signal.SIGKILL)
-            print(pid)
+def shown(which):
+    command = ["systemctl", "show", "--value", f"--property={which}", unit]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+def killed():
+    main = shown("MainPID")
+    for pid in pathlib.Path(f"/sys/fs/cgroup{group}/cgroup.procs").read_text().split():
+        with contextlib.suppress(OSError):
+            name = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+            if not names or name in names or (names == ["worker"] and pid != main):
+                os.kill(int(pid), signal.SIGKILL)
+                yield pid
+for attempt in range(100):
+    if (group := shown("ControlGroup")) and (found := list(killed())):
+        print(*found)
+        break
+    time.sleep(0.1)
 """
 
 

@@ -86,6 +86,21 @@ def test_the_second_domain_is_signed_with_its_own_key(example: Applied) -> None:
     assert "header.d=domain02.dom" in results
 
 
+@pytest.mark.parametrize(
+    ("author", "signed"),
+    [("Usuario01@DOMAIN01.Dom", True), ("x@under.domain01.dom", False), ("x@notdomain01.dom", False)],
+)
+def test_who_is_signed_is_a_matter_of_the_domain_alone(example: Applied, author: str, signed: bool) -> None:
+    message = mail.compose(author, "somebody@outside.example")
+    answers = mail.session(
+        example.lab, sender="app@domain01.dom", recipients=["somebody@outside.example"], message=message
+    )
+    assert answers[-1].code == 250, answers
+    copy = mail.arrived(example.lab.host("outside"), message)[0]
+    assert ("header.d=domain01.dom" in copy["Authentication-Results"]) is signed
+    assert ("DKIM-Signature" in copy) is signed
+
+
 def test_a_relay_user_is_not_found_by_vrfy(example: Applied) -> None:
     script = "import smtplib; print(smtplib.SMTP('172.16.11.95', timeout=20).vrfy('usuario01@domain01.dom')[0])"
     answer = example.lab.client(mail.STRANGER).run(["python3", "-c", script], timeout=60)

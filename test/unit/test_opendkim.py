@@ -193,10 +193,10 @@ def test_what_opendkim_signs_verifies_with_the_record(modules: Any, key: str, tm
     message = f"From: u@{DOMAIN}\r\nTo: x@other.example\r\nSubject: hi\r\n\r\nhello\r\n"
     for name, text in {
         "KeyTable": f"{NAME} {DOMAIN}:{SELECTOR}:{key}\n",
-        "SigningTable": f"*@{DOMAIN} {NAME}\n",
+        "SigningTable": f"{DOMAIN} {NAME}\n",
         "message": message,
-        "opendkim.conf": f"Mode s\nSyslog no\nSocket local:{tmp_path}/socket\nKeyTable refile:{tmp_path}/KeyTable\n"
-        f"SigningTable refile:{tmp_path}/SigningTable\nCanonicalization relaxed/relaxed\n"
+        "opendkim.conf": f"Mode s\nSyslog no\nSocket local:{tmp_path}/socket\nKeyTable file:{tmp_path}/KeyTable\n"
+        f"SigningTable file:{tmp_path}/SigningTable\nCanonicalization relaxed/relaxed\n"
         "RequireSafeKeys no\n",  # it minds that everyone may write to /tmp
     }.items():
         (tmp_path / name).write_bytes(text.encode())

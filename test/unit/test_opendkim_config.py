@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("opendkim"), reason="opendkim i
 Check = Callable[..., list[str]]
 
 KEY_TABLE = "default._domainkey.domain01.dom domain01.dom:default:{key}\n"
-SIGNING_TABLE = "# who signs with what\n*@domain01.dom default._domainkey.domain01.dom\n"
+SIGNING_TABLE = "# who signs with what\ndomain01.dom default._domainkey.domain01.dom\n"
 HOSTS = "127.0.0.1\n172.16.11.0/24\n"
 CONFIG = """\
 PidFile /run/opendkim/opendkim.pid
@@ -25,9 +25,9 @@ Mode sv
 UserID nobody:nogroup
 Socket local:/run/opendkim/opendkim.sock
 UMask 007   # the group is Postfix's way in
-KeyTable refile:{staged}/KeyTable
-SigningTable refile:{staged}/SigningTable
-InternalHosts refile:{staged}/TrustedHosts
+KeyTable file:{staged}/KeyTable
+SigningTable file:{staged}/SigningTable
+InternalHosts file:{staged}/TrustedHosts
 """
 
 
@@ -87,12 +87,12 @@ def test_each_form_of_a_socket_is_accepted(check: Check, socket: str) -> None:
 
 
 def test_a_signing_entry_without_its_key_entry_is_named(check: Check) -> None:
-    (said,) = check(SigningTable="*@domain01.dom\tdefault._domainkey.domain02.dom\n")
-    assert said.startswith("SigningTable: *@domain01.dom: default._domainkey.domain02.dom isn't in KeyTable")
+    (said,) = check(SigningTable="domain01.dom\tdefault._domainkey.domain02.dom\n")
+    assert said.startswith("SigningTable: domain01.dom: default._domainkey.domain02.dom isn't in KeyTable")
 
 
 def test_a_signing_entry_may_name_the_signer(check: Check) -> None:
-    assert check(SigningTable="*@domain01.dom default._domainkey.domain01.dom:%\n") == []
+    assert check(SigningTable="domain01.dom default._domainkey.domain01.dom:%\n") == []
 
 
 @pytest.mark.parametrize("entry", ["domain01.dom:default", "domain01.dom", "", "domain01.dom::{key}"])

@@ -240,9 +240,7 @@ def test_an_option_of_opendkim_is_read_as_it_was_written(site: Site, value: str)
         return
     conf = site.root / "opendkim.conf"
     # What it can't open it names, each path as it has read it; the tables of the site would come first.
-    conf.write_text(
-        re.sub(r"(?m)^(\w+) refile:.*\n", "", text).replace("TrustAnchorFile ", "Include "), encoding="utf-8"
-    )
+    conf.write_text(re.sub(r"(?m)^(\w+) file:.*\n", "", text).replace("TrustAnchorFile ", "Include "), encoding="utf-8")
     said = subprocess.run(["opendkim", "-n", "-x", str(conf)], capture_output=True, check=False).stderr.decode()
     assert said.startswith(f"opendkim: {missing}: configuration error at line 0")
 
