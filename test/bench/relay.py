@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 from lab.lab import Lab
 
-from bench import loads, openldap, sinks, subjects
+from bench import loads, openldap, sinks, state, subjects
 from bench.loads import AXES, BASE, LOGINS, Load, Result
-from bench.measure import Figure, Goal, shown
+from bench.measure import Figure, Goal, run, shown
 from bench.sinks import Sinks
 from bench.subjects import Subject
 
 LIMIT, OURS, RECIPE = "no filters", "smtpout", "recipe"
 RATE, SECONDS, CPU, MEGABYTES, LOGINS_A_SECOND, SHARE = "messages/s", "s", "ms a message", "MB", "logins/s", "messages"
+SITES = [state.Size(2), state.Size(1_000), state.Size(10_000)]
 OVERLOAD = Load("overload", sessions=400, reuse=1)
 
 
@@ -68,11 +69,11 @@ class Bench:
         result = loads.run(self.lab, both, subject, load, count)
         self.note(load.name, subject.name, RATE, result.rate)
         if load in {BASE, LOGINS[0]}:
-            self.note_cpu(load, subject, result)
+            self.note_cpu(load.name, subject, result)
 
-    def note_cpu(self, load: Load, subject: Subject, result: Result) -> None:
+    def note_cpu(self, case: str, subject: Subject, result: Result) -> None:
         for daemon, seconds in result.cpu.items():
-            self.note(f"{load.name}: {daemon}", subject.name, CPU, round(seconds * 1000, 3))
+            self.note(f"{case}: {daemon}", subject.name, CPU, round(seconds * 1000, 3))
 
     def submissions(self, both: Sinks) -> None:
         """Latency of submissions at half the rate that the relay reached with them."""
@@ -116,6 +117,20 @@ class Bench:
         self.note("overload: connection lost", OURS, SHARE, answer["lost"])
         self.note("overload: due to 250, p99", OURS, SECONDS, answer["whole"]["p99"])
 
+    def domains(self, both: Sinks) -> None:
+        """The base load on larger sites; the last of them is undone."""
+        ours, sites = self.everyone[OURS], state.Bench(self.lab)
+        ours.take_turn()
+        for size in (*SITES, SITES[0]):
+            sites.set_site(sites.site(size))
+            run(ours.host, state.APPLY)
+            loads.run(self.lab, both, ours, BASE, 50)
+            for _ in range(self.plan.rounds):
+                case = f"{BASE.name}, {size}"
+                result = loads.run(self.lab, both, ours, BASE, self.counts[BASE.name, OURS])
+                self.note(case, OURS, RATE, result.rate)
+                self.note_cpu(case, ours, result)
+
     def logins(self, directory: str) -> None:
         """Logins at saslauthd, which keeps none in mind."""
         for name, socket in ((RECIPE, "/var/run/saslauthd/mux"), (OURS, "/run/saslauthd/mux")):
@@ -139,7 +154,7 @@ def measured(lab: Lab, quick: bool, rounds: int) -> list[Figure]:
     with sinks.sinks(lab) as both:
         bench.rounds(both)
         if plan.all:
-            for part in (bench.submissions, bench.memory, bench.overload):
+            for part in (bench.submissions, bench.memory, bench.overload, bench.domains):
                 part(both)
             bench.logins("OpenLDAP")
             openldap.stop(lab)

@@ -1,4 +1,4 @@
-"""An apply costs little over what Salt itself does, little more where the site is large; filters leave Postfix fast.
+"""An apply costs little over what Salt itself does, little more where the site is large; so does a message's way.
 
 Ratios, measured in turn: times depend on the machine, and on what else it does. On Debian 12 only.
 """
@@ -15,7 +15,7 @@ from bench.peers import floors
 from lab.conftest import Applied
 
 ROUNDS = 5
-MANY = state.Size(1_000)
+FEW, MANY = state.Size(2), state.Size(1_000)
 MESSAGES = 400
 
 
@@ -25,16 +25,15 @@ def test_an_apply_without_a_change_costs_little_over_an_empty_one(on_bookworm: A
     bench = state.Bench(lab)
     for floor in floors.FLOORS:
         floor.prepare(relay)
-    cpu: dict[str, list[float]] = {"an empty apply": [], "2 domains": [], str(MANY): []}
-    sites = {"2 domains": bench.example, str(MANY): bench.site(MANY)}
-    for name, site in sites.items():
-        bench.set_site(site)
+    cpu: dict[str, list[float]] = {"an empty apply": [], str(FEW): [], str(MANY): []}
+    for size in (FEW, MANY):
+        bench.set_site(bench.site(size))
         run(relay, state.APPLY)
         for _ in range(ROUNDS):
             cpu["an empty apply"].append(run(relay, floors.EMPTY).cpu)
-            cpu[name].append(run(relay, state.APPLY).cpu)
+            cpu[str(size)].append(run(relay, state.APPLY).cpu)
     empty, few, many = (statistics.median(seconds) for seconds in cpu.values())
-    print(f"CPU: an empty apply {empty:.2f} s, 2 domains {few:.2f} s, {MANY} {many:.2f} s")
+    print(f"CPU: an empty apply {empty:.2f} s, {FEW} {few:.2f} s, {MANY} {many:.2f} s")
     assert few < 2.2 * empty
     assert many < 1.6 * few
 
@@ -59,3 +58,19 @@ def test_filters_leave_a_fifth_of_its_speed(on_bookworm: Applied) -> None:
     with_filters, without = (statistics.median(found) for found in rates.values())
     print(f"messages/s: {with_filters:.0f} with filters, {without:.0f} without")
     assert with_filters > 0.2 * without
+
+
+@pytest.mark.timeout(600)
+def test_a_signature_costs_the_same_where_domains_are_many(on_bookworm: Applied) -> None:
+    # 1.0; with tables of patterns (refile:) 2.7.
+    lab, relay = on_bookworm.lab, on_bookworm.lab.host("relay")
+    bench, ours = state.Bench(lab), subjects.Subject("smtpout", relay)
+    cpu: dict[state.Size, list[float]] = {FEW: [], MANY: []}
+    with sinks.sinks(lab) as both:
+        for size in (FEW, MANY, FEW, MANY):
+            bench.set_site(bench.site(size))
+            run(relay, state.APPLY)
+            loads.run(lab, both, ours, loads.BASE, 50)
+            cpu[size].append(loads.run(lab, both, ours, loads.BASE, MESSAGES).cpu["OpenDKIM"] * 1000)
+    print(f"OpenDKIM, ms of CPU a message: {cpu[FEW]} with {FEW}, {cpu[MANY]} with {MANY}")
+    assert statistics.mean(cpu[MANY]) < 1.6 * statistics.mean(cpu[FEW])
