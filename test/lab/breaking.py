@@ -15,7 +15,7 @@ MASTER = "POSTFIX"  # in a list of units: the one whose processes are Postfix
 
 # Kills processes of a unit: those of these names, its workers (all but the main one), or all. It looks in the unit's
 # own control group, so that no other process can be meant. systemd may have killed the rest when the main one died; a
-# unit that is about to start again has none for a moment.
+# unit that is about to start again has none for a moment, and one that was killed as it started for 30 s.
 KILLER = """
 import contextlib, os, pathlib, signal, subprocess, sys, time
 unit, *names = sys.argv[1:]
@@ -30,7 +30,7 @@ def killed():
             if not names or name in names or (names == ["worker"] and pid != main):
                 os.kill(int(pid), signal.SIGKILL)
                 yield pid
-for attempt in range(100):
+for attempt in range(400):
     if (group := shown("ControlGroup")) and (found := list(killed())):
         print(*found)
         break
@@ -64,6 +64,23 @@ def master_killed(lab: Lab) -> None:
     """Kill Postfix's master alone; its children live on."""
     relay = lab.host("relay")
     relay.run(["kill", "-KILL", relay.read("/var/spool/postfix/pid/master.pid").strip()])
+
+
+def killed_as_it_starts(lab: Lab) -> None:
+    """Kill OpenDKIM, let the next one die between its fork and its PID file (a stand-in does), wait for a third."""
+    relay, changed = lab.host("relay"), "/run/systemd/system/opendkim.service.d/dies.conf"
+    once = "if rm /run/dies 2>/dev/null; then sleep 0.5 & else exec /usr/sbin/opendkim; fi"
+    relay.write("/run/dies", "")
+    relay.write(changed, f"[Service]\nExecStart=\nExecStart=/bin/sh -c '{once}'\n")
+    relay.run(["systemctl", "daemon-reload"])
+    try:
+        killed("opendkim")(lab)
+        relay.run(
+            ["sh", "-c", "while test -e /run/dies || ! systemctl is-active opendkim; do sleep 0.2; done"], timeout=60
+        )
+    finally:
+        relay.run(["rm", changed])
+        relay.run(["systemctl", "daemon-reload"])
 
 
 def each(*faults: Callable[[Lab], object]) -> Callable[[Lab], None]:
