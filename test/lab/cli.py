@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,9 +25,14 @@ and, where they are named:
   master     172.16.11.94   bare Debian with Salt, to be a Salt master
   neighbour  172.16.11.97   the same, to be another site's relay
 
-A host writes into memory only, so after `down` and `up` it is new.
+A host writes into memory only, so after `down` and `up` it is new. What it has written outlives a reboot, be it by
+`reboot`, by `systemctl reboot` in the host, or by a cut of its power; /run and /tmp are new then, as on any host.
 """
 STATUS = """\
+A power cut ends the host's processes, not the memory that it writes into: what a program has written is there
+afterwards, the journal too, even where a real machine would have needed an fsync to keep it. Switched off from within,
+a host is gone as after `down`.
+
 The exit status of run, shell and client is the command's, or 125 where the lab could not run it; that of apply is
 bin/apply's: 0 applied, 1 a state failed, 2 refused.
 """
@@ -70,8 +76,14 @@ def status(lab: Lab, _options: argparse.Namespace) -> int:
     return 0 if hosts and all(host.is_up() for host in hosts) else 1
 
 
-def down(lab: Lab, _options: argparse.Namespace) -> int:
-    lab.down()
+def reboot(lab: Lab, options: argparse.Namespace) -> int:
+    lab.host(options.host).reboot(power_cut=options.power_cut)
+    lab.progress(f"{options.host}: booted again")
+    return 0
+
+
+def down(lab: Lab, options: argparse.Namespace) -> int:
+    lab.down(options.hosts)
     return 0
 
 
@@ -85,6 +97,7 @@ def build_images(lab: Lab, options: argparse.Namespace) -> int:
 def become(argv: Sequence[str]) -> int:
     """Run a command in this process's place: terminal, signals and exit status are its own."""
     sys.stdout.flush()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and the command would inherit that
     try:
         os.execvp(argv[0], list(argv))  # noqa: S606 - the command is the caller's own, and no shell reads it
     except OSError as impossible:
@@ -130,7 +143,13 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--test", action="store_true", help="only say what would change")
 
     command("status", status, "show the hosts; the exit status is 0 when all are up")
-    command("down", down, "remove hosts, networks and all else of the lab but the images")
+
+    one = command("reboot", reboot, "reboot a host with what it has written, and return when it serves again")
+    one.add_argument("--power-cut", action="store_true", help="kill all of its processes instead of stopping them")
+    one.add_argument("host", metavar="HOST")
+
+    one = command("down", down, "remove hosts, networks and all else of the lab but the images")
+    one.add_argument("hosts", metavar="HOST", nargs="*", help="only this host and its address (default: the whole lab)")
 
     one = command("build", build_images, "build the images of both releases that are missing")
     one.add_argument("--fresh", action="store_true", help="build all of them again, from today's packages")
@@ -139,6 +158,19 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; return the exit status."""
+    try:
+        try:
+            return work(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads on, as in `lab status | head -1`. What is still unwritten must not fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def work(arguments: Sequence[str] | None) -> int:
+    """Do what the command line says; report what the lab can't do."""
     options = parser().parse_args(arguments)
     try:
         lab = Lab(options.name, options.release)

@@ -260,7 +260,7 @@ def within(image: Path, copy: Path, shared: Sequence[Path], argv: Sequence[str])
 
 def in_use(path: Path) -> bool:
     """Whether a booted host has this root file system below it."""
-    argument = f"--directory={path}".encode()
+    argument = str(path).encode()  # of the host's keeper
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             if argument in process.read_bytes().split(b"\0"):

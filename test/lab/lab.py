@@ -23,15 +23,17 @@ ROLES = {
     role.name: role
     for role in (
         Role("directory", ("172.16.11.63",), "directory.domain01.dom", nameserver="172.16.11.63"),
-        Role("relay", ("172.16.11.95",), "vm-172-16-11-95.cloud0.hc.mycompany.dom", nameserver="198.51.100.53"),
+        Role(
+            "relay", ("172.16.11.95",), "vm-172-16-11-95.cloud0.hc.mycompany.dom", nameserver="198.51.100.53", bare=True
+        ),
         Role("delivery", ("172.16.11.96",), "smtp-delivery.cloud0.hc.mycompany.dom", nameserver="198.51.100.53"),
         Role("outside", ("198.51.100.10", "198.51.100.53"), "mx.outside.example", nameserver="198.51.100.53"),
-        Role("master", ("172.16.11.94",), "master.cloud0.hc.mycompany.dom", nameserver="198.51.100.53"),
-        Role("neighbour", ("172.16.11.97",), "relay.site-b.example", nameserver="198.51.100.53"),
+        Role("master", ("172.16.11.94",), "master.cloud0.hc.mycompany.dom", nameserver="198.51.100.53", bare=True),
+        Role("neighbour", ("172.16.11.97",), "relay.site-b.example", nameserver="198.51.100.53", bare=True),
     )
 }
 # Bare hosts with Salt: the relay to be and, for those who ask for them, a Salt master and another site's relay.
-BARE = ("relay", "master", "neighbour")
+BARE = tuple(role.name for role in ROLES.values() if role.bare)
 HOSTS = ("directory", "relay", "delivery", "outside")
 CLIENT = "172.16.11.50"
 CLIENT_PORT = "at-"
@@ -158,10 +160,9 @@ class Lab:
         host.boot(self.images[host.name].path, REPOSITORY)
         failed = host.failed_units()
         self.progress(f"{host.name}: booted" + (f", but these units failed: {', '.join(failed)}" if failed else ""))
-        if host.name not in BARE:
-            host.run(["/usr/local/lib/lab/boot.sh", host.name])
+        host.serve()
+        if not host.role.bare:
             self.progress(f"{host.name}: serves")
-        host.note_that_it_serves()
 
     def salt(self, *words: str, check: bool = True, timeout: float | None = None) -> Any:
         """
@@ -220,8 +221,18 @@ class Lab:
             stderr=progress, text=True,
         )  # fmt: skip
 
-    def down(self) -> None:
-        """Remove everything of the lab from this machine but the images."""
+    def down(self, hosts: Iterable[str] = ()) -> None:
+        """
+        Remove everything of the lab from this machine but the images.
+
+        hosts
+            The names of the hosts that go; where none is named, all of them, the clients and the network.
+        """
+        if stopped := [self.host(name) for name in hosts]:
+            _at_once(Host.stop, stopped)
+            for host in stopped:
+                self.network.unplug(host.name)
+            return
         if self.is_up():
             _at_once(Host.stop, [self.host(name) for name in ROLES])
             self.folder.rmdir()

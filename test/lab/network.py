@@ -90,14 +90,19 @@ class Network:
             lines += [f"route add {far} dev eth0 src {near}" for far in (SITE, INTERNET) if near not in far]
             _ip(namespace, lines)
 
+    def unplug(self, port: str) -> None:
+        """Remove a port, where it is there, with its namespace and all that runs in it."""
+        with alone():
+            if self.path(port).exists():
+                # The kernel takes its time over what is in a deleted namespace, and the port may be plugged in again.
+                _ip(self.prefix, [f"link delete dev {port}"])
+                _remove(self.namespace(port))
+
     def down(self) -> None:
         """Remove the lab's namespaces with all that runs in them and, after the last lab, what was done to routes."""
         with alone():
             for name in reversed(self.namespaces()):
-                for process in run(["ip", "netns", "pids", name]).stdout.split():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(process), signal.SIGKILL)
-                run(["ip", "netns", "delete", name])
+                _remove(name)
             if NAMESPACES.is_dir() and not any(NAMESPACES.iterdir()):
                 # The first `ip netns add` made it and mounted it on itself.
                 run(["umount", str(NAMESPACES)], check=False)
@@ -105,6 +110,13 @@ class Network:
             if RUN.is_dir() and not any(path.is_dir() for path in RUN.iterdir()):
                 _open_routes()
                 RUN.rmdir()
+
+
+def _remove(namespace: str) -> None:
+    for process in run(["ip", "netns", "pids", namespace]).stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(process), signal.SIGKILL)
+    run(["ip", "netns", "delete", namespace])
 
 
 def _close_routes() -> None:

@@ -1,5 +1,6 @@
 """Processes, errors and progress lines of the lab, and the one place on the machine that outlives it."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -81,4 +82,5 @@ class Progress:
 
     def __call__(self, line: str) -> None:
         if not self.quiet:
-            print(f"{time.monotonic() - self.start:7.1f} s  {line}", file=sys.stderr, flush=True)
+            with contextlib.suppress(BrokenPipeError):  # that nobody reads on is no reason to leave a host half booted
+                print(f"{time.monotonic() - self.start:7.1f} s  {line}", file=sys.stderr, flush=True)

@@ -10,6 +10,8 @@ fail() {
 }
 
 start() { # UNIT...
+    # A host that is rebooted from within serves again without being asked to.
+    systemctl --quiet --no-reload add-wants multi-user.target "$@"
     timeout "$limit" systemctl start "$@" || fail "$* did not start; systemctl status $* says why"
 }
 
@@ -23,9 +25,12 @@ until_true() { # WHAT COMMAND...
 }
 
 start_postfix() { # ROLE
-    cat mail/common.cf "mail/$1.cf" >/etc/postfix/main.cf
-    # Postfix waits until a file just written has been left alone for a second or two.
-    touch --date="1 minute ago" /etc/postfix/main.cf
+    # After a reboot it runs with what was made of the file meanwhile.
+    if ! systemctl --quiet is-active postfix@-; then
+        cat mail/common.cf "mail/$1.cf" >/etc/postfix/main.cf
+        # Postfix waits until a file just written has been left alone for a second or two.
+        touch --date="1 minute ago" /etc/postfix/main.cf
+    fi
     start postfix@-
 }
 
