@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, CommandNotFoundError
 
 
 def run(site: dict[str, Any]) -> list[dict[str, str]]:
@@ -84,7 +84,7 @@ def _check(name: str, unit: str, ask: Callable[..., str], *arguments: Any) -> di
     """Return the outcome of one check: ``ask`` returns what it saw, or raises with what is wrong with the unit."""
     try:
         return {"check": name, "state": "ok", "seen": ask(*arguments)}
-    except CommandExecutionError as error:
+    except (CommandExecutionError, CommandNotFoundError) as error:  # one without ldap3 keeps none of the others back
         advice = f" (systemctl status {unit}; journalctl -u {unit})" if unit else ""
         return {"check": name, "state": "failed", "seen": f"{error}{advice}"}
 
