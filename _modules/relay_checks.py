@@ -44,7 +44,10 @@ def run(site: dict[str, Any]) -> list[dict[str, str]]:
     with ThreadPoolExecutor(len(asked)) as pool:
         asking = [pool.submit(contextvars.copy_context().run, _check, *each) for each in asked]
     checks = [each.result() for each in asking]
-    return checks + [{"check": check, "state": "warning", "seen": seen} for check, seen in _risks(site)]
+    risks = _risks(site)
+    if site["directory"]["senders"] == "own" and checks[-1]["state"] == "ok":  # the directory, which serves
+        risks += _who_cannot_send()
+    return checks + [{"check": check, "state": "warning", "seen": seen} for check, seen in risks]
 
 
 def _directory() -> str:
@@ -78,6 +81,15 @@ def _risks(site: dict[str, Any]) -> list[tuple[str, str]]:
         seen = f"{sum(waiting.values())} recipients wait to be tried again, {count} of them: {reason} (postqueue -p)"
         risks.append(("mail leaves the relay", seen))
     return risks
+
+
+def _who_cannot_send() -> list[tuple[str, str]]:
+    """Return that users log in with names that Postfix can't compare, if any do."""
+    if not (names := __salt__["directory_names.divided"]()):
+        return []
+    shown = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
+    seen = f"{len(names)} can't, for a blank or a comma in the name that they log in with: {shown}; rename them"
+    return [("users can send with their own addresses", seen)]
 
 
 def _check(name: str, unit: str, ask: Callable[..., str], *arguments: Any) -> dict[str, str]:
