@@ -76,7 +76,7 @@ def derived(site: dict[str, Any], facts: dict[str, Any], services: dict[str, Any
     made.setdefault("repositories", [])
     made["hostname"] = site.get("hostname") or __grains__["fqdn"]
     made["packages"] = _packages(site, facts)
-    made["directory"] |= _searches(site)
+    made["directory"] |= _searches(site) | {"authorities": _authorities(made)}
     made["opendkim"] |= _signing(site, made["opendkim"])
     made["opendkim"].setdefault("nameservers", __grains__.get("dns", {}).get("nameservers", []))
     made["saslauthd"]["defaults"] = _login_settings(made["saslauthd"])
@@ -127,6 +127,14 @@ def _searches(site: dict[str, Any]) -> dict[str, Any]:
         "account_filter": f"(&{accounts})",
         "owner_filter": f"(&{_parenthesised(recipient_filter)}{accounts}{whole})",
     }
+
+
+def _authorities(made: dict[str, Any]) -> list[str]:
+    """Return the files of authorities that the directory's certificates are checked with; none without TLS."""
+    directory = made["directory"]
+    if not (directory["start_tls"] or any(server.startswith("ldaps:") for server in directory["servers"])):
+        return []
+    return [directory.get("ca_file", made["postfix"]["trust_store"])]
 
 
 def _anybody(login_filter: str) -> str:
@@ -272,6 +280,7 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
     ]
     for name, table in site["postfix"]["maps"].items():
         maps.append({"name": name, "type": indexed, "secret": False, **table})
+    chain = site["tls"].get("chain_file", postfix["certificate"])
     slug = re.sub(r"[^a-z0-9]+", "-", site["organisation"].lower()).strip("-")
     return {
         "maps": {table["name"]: {**table, "path": f"{directory}/{table['name']}"} for table in maps},
@@ -281,7 +290,9 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         "sender_names": f"{directory}/senders-{slug}.regexp",
         "directory_map": f"{directory}/directory-{slug}.ldap",
         "trusted_networks": LOOPBACK + [_postfix_network(network) for network in site["networks"]],
-        "certificate_chain": site["tls"].get("chain_file", postfix["certificate"]),
+        "certificate_chain": chain,
+        # Of what main.cf and the directory's maps name: processes read these once, when they start.
+        "read_files": list(dict.fromkeys([chain, postfix["trust_store"], *made["directory"]["authorities"]])),
         "self_made_certificate": "chain_file" not in site["tls"],
         "groups": [made["saslauthd"]["group"]]
         + ([made["clamav"]["milter"]["group"]] if made["clamav"]["enabled"] else [])

@@ -92,7 +92,7 @@ Postfix runs the site's configuration:
     - service: {{ postfix.service }}
     - unit: {{ postfix.unit }}
     - restart_on: {groups: {{ postfix.groups | json }}}
-    - watch_files: [{{ postfix.certificate_chain }}]
+    - watch_files: {{ postfix.read_files | json }}
     - probe: postfix_config.probe
     - require:
       - smtpout: Postfix may use the sockets of saslauthd and the milters
