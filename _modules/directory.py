@@ -59,28 +59,10 @@ def check(
 
         salt-call directory.check
 
-    servers
-        ``ldap://`` and ``ldaps://`` URIs. This and all that follow are by default what ``smtpout:directory`` has.
-    base
-        The entry below which is searched.
-    scope
-        ``sub``, ``one`` or ``base``.
-    bind_dn
-        The account that searches.
+    servers, base, scope, bind_dn, start_tls, ca_file, timeout, login_filter, recipient_filter, result_attribute
+        By default what ``smtpout:directory`` has; the filters with saslauthd's and Postfix's tokens.
     bind_password
-        Its password. Don't type it into a command line: it would stand in the process list.
-    start_tls
-        Whether an ``ldap://`` connection is encrypted before the password is sent.
-    ca_file
-        The authority that the servers' certificates are checked with.
-    timeout
-        Seconds for the connection and for each answer.
-    login_filter
-        The filter of users who log in, with saslauthd's tokens.
-    recipient_filter
-        The filter of addresses that exist, with Postfix's tokens.
-    result_attribute
-        The attribute that Postfix asks of a recipient.
+        Likewise. Don't type it into a command line: it would stand in the process list.
 
     raises
         CommandExecutionError which says of each server which setting is wrong: not reachable, TLS, bind, base, a
@@ -140,11 +122,7 @@ def recipient(address: str) -> list[str] | None:
     domains = {domain.lower() for domain in __salt__["smtpout.settings"]()["domains"]}
     if filled is None or address.rpartition("@")[2] not in domains:
         return None
-    attribute = site["result_attribute"]
-    with _serving(site) as connection:
-        entries = _search(connection, site, filled, "recipients", [attribute])
-        values = [value for entry in entries for value in entry["attributes"].get(attribute, [])]
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values] or None
+    return [value for entry in values(filled, site["result_attribute"]) for value in entry] or None
 
 
 def login(user: str) -> str | None:
@@ -178,6 +156,27 @@ def login(user: str) -> str | None:
     return entries[0]["dn"] if entries else None
 
 
+def values(ldap_filter: str, attribute: str, most: int = 0) -> list[list[str]]:
+    """
+    Return an attribute's values of each entry that a filter finds, ``most`` entries at most; 0 for all.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call directory.values '(mail=*@domain01.dom)' sAMAccountName most=10
+    """
+    site = _site()
+    with _serving(site) as connection:
+        found = [
+            entry["attributes"].get(attribute, [])
+            for entry in _search(connection, site, ldap_filter, "recipients", [attribute], most)
+        ]
+    return [
+        [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in has] for has in found
+    ]
+
+
 def _site() -> dict[str, Any]:
     """Return the site's directory settings, which nothing can be done with without ldap3."""
     _ldap3()
@@ -207,6 +206,8 @@ def _server_fault(server: str, site: dict[str, Any]) -> CommandExecutionError | 
                     " may not read it; Postfix would refuse them all"
                 )
             _check_filter(connection, site, "login", site["login_filter"])
+            if site["senders"] == "own":
+                _check_filter(connection, site, "login_attribute", site["owner_filter"])
     except CommandExecutionError as err:
         return err
     return None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, CommandNotFoundError
 
 
 def run(site: dict[str, Any]) -> list[dict[str, str]]:
@@ -44,7 +44,10 @@ def run(site: dict[str, Any]) -> list[dict[str, str]]:
     with ThreadPoolExecutor(len(asked)) as pool:
         asking = [pool.submit(contextvars.copy_context().run, _check, *each) for each in asked]
     checks = [each.result() for each in asking]
-    return checks + [{"check": check, "state": "warning", "seen": seen} for check, seen in _risks(site)]
+    risks = _risks(site)
+    if site["directory"]["senders"] == "own" and checks[-1]["state"] == "ok":  # the directory, which serves
+        risks += _who_cannot_send()
+    return checks + [{"check": check, "state": "warning", "seen": seen} for check, seen in risks]
 
 
 def _directory() -> str:
@@ -80,11 +83,20 @@ def _risks(site: dict[str, Any]) -> list[tuple[str, str]]:
     return risks
 
 
+def _who_cannot_send() -> list[tuple[str, str]]:
+    """Return that users log in with names that Postfix can't compare, if any do."""
+    if not (names := __salt__["directory_names.divided"]()):
+        return []
+    shown = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
+    seen = f"{len(names)} can't, for a blank or a comma in the name that they log in with: {shown}; rename them"
+    return [("users can send with their own addresses", seen)]
+
+
 def _check(name: str, unit: str, ask: Callable[..., str], *arguments: Any) -> dict[str, str]:
     """Return the outcome of one check: ``ask`` returns what it saw, or raises with what is wrong with the unit."""
     try:
         return {"check": name, "state": "ok", "seen": ask(*arguments)}
-    except CommandExecutionError as error:
+    except (CommandExecutionError, CommandNotFoundError) as error:  # one without ldap3 keeps none of the others back
         advice = f" (systemctl status {unit}; journalctl -u {unit})" if unit else ""
         return {"check": name, "state": "failed", "seen": f"{error}{advice}"}
 

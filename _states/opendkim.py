@@ -9,6 +9,9 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+# Of what went wrong this much is said: mostly it is one reason.
+MOST_NAMED = 5
+
 PUBLISH = "`salt-call --local opendkim.public_records` prints the records to publish."
 
 
@@ -69,13 +72,11 @@ def keys_present(
         if __opts__["test"]:
             ret["result"] = None if ret["changes"] else True
         else:
-            for path in directories:
-                __salt__["file.mkdir"](path, "root", group, "0750")
-            __salt__["opendkim.generate_keys"](missing, bits, user, group)
-            for path in delivered:
-                __salt__["opendkim.install_key"](path, wanted[path]["domain"], user, group)
-            for path in loose:
-                __salt__["opendkim.protect_key"](path, user, group)
+            tasks: list[tuple[Any, ...]] = [("file.mkdir", path, "root", group, "0750") for path in directories]
+            tasks += [("opendkim.generate_keys", missing, bits, user, group)] if missing else []
+            tasks += [("opendkim.install_key", path, wanted[path]["domain"], user, group) for path in delivered]
+            tasks += [("opendkim.protect_key", path, user, group) for path in loose]
+            _do_all(tasks)
         made = len(missing) + len(delivered)
         ret["comment"] = "\n".join(_comment(made, len(loose), len(found) - len(loose), _small(found, bits)))
     except CommandExecutionError as error:
@@ -105,6 +106,19 @@ def _found(wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     if problems:
         raise CommandExecutionError("\n".join(problems))
     return found
+
+
+def _do_all(tasks: list[tuple[Any, ...]]) -> None:
+    """Call each function, also after one that fails; raise with what went wrong, bounded."""
+    problems = []
+    for function, *arguments in tasks:
+        try:
+            __salt__[function](*arguments)
+        except (CommandExecutionError, OSError) as error:  # file.mkdir raises the latter
+            problems.append(str(error))
+    if problems:
+        more = [f"... {len(problems)} errors in all"] if len(problems) > MOST_NAMED else []
+        raise CommandExecutionError("\n".join(problems[:MOST_NAMED] + more))
 
 
 def _absent_directories(paths: Sequence[str]) -> list[str]:
