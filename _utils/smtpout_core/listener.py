@@ -17,12 +17,6 @@ LISTEN = "0A"  # Linux's number of the state (include/net/tcp_states.h)
 def conflict(port: int, address: str = "", units: list[str] | None = None) -> str | None:
     """Return who else listens where a daemon is about to, such as ``"haproxy (process 123)"``; None when nobody does.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local listener.conflict 25 units='[postfix@-]'
-
     :param port: the TCP port.
     :param address: the IP address; empty for all of them. One listener on all addresses of a family takes the port
         from every other of it (ip(7), tcp(7)).
@@ -41,12 +35,6 @@ def conflict(port: int, address: str = "", units: list[str] | None = None) -> st
 
 def socket_conflict(socket: str, units: list[str] | None = None) -> str | None:
     """Return who else listens on a milter's socket, as ``conflict`` does; None for a unix-domain one.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local listener.socket_conflict inet:8891@localhost units='[opendkim]'
 
     :param socket: ``inet:PORT``, ``inet:PORT@HOST``, or another form, which has no port.
     :param units: as for ``conflict``.
