@@ -7,7 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
+import smtpout_core
+
+smtpout_core.fresh()
+
+from smtpout_core import errors
+from smtpout_core.daemons.opendkim import keys as private
 
 PUBLISH = "`salt-call --local opendkim.public_records` prints the records to publish."
 
@@ -71,14 +76,14 @@ def keys_present(
         else:
             for path in directories:
                 __salt__["file.mkdir"](path, "root", group, "0750")
-            __salt__["opendkim.generate_keys"](missing, bits, user, group)
+            private.generate_keys(missing, bits, user, group)
             for path in delivered:
-                __salt__["opendkim.install_key"](path, wanted[path]["domain"], user, group)
+                private.install_key(__salt__["smtpout.settings"](), path, wanted[path]["domain"], user, group)
             for path in loose:
-                __salt__["opendkim.protect_key"](path, user, group)
+                private.protect_key(path, user, group)
         made = len(missing) + len(delivered)
         ret["comment"] = "\n".join(_comment(made, len(loose), len(found) - len(loose), _small(found, bits)))
-    except CommandExecutionError as error:
+    except errors.RelayError as error:
         ret.update(changes={}, result=False, comment=str(error))
     return ret
 
@@ -88,11 +93,13 @@ def _found(wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     found, problems = {}, []
     for path, key in wanted.items():
         try:
-            given = __salt__["opendkim.pillar_key_info"](key["domain"]) if key.get("from_pillar") else None
+            given = None
+            if key.get("from_pillar"):
+                given = private.pillar_key_info(__salt__["smtpout.settings"](), key["domain"])
             if not os.path.lexists(path):
                 continue
-            info = __salt__["opendkim.key_info"](path)
-        except CommandExecutionError as error:
+            info = private.key_info(path)
+        except errors.RelayError as error:
             problems.append(str(error))
             continue
         if given and given["public"] != info["public"]:
@@ -103,7 +110,7 @@ def _found(wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         stats = __salt__["file.stats"](path)
         found[path] = {"bits": info["bits"], "owner": f"mode {stats['mode']}, {stats['user']}:{stats['group']}"}
     if problems:
-        raise CommandExecutionError("\n".join(problems))
+        raise errors.RelayError("\n".join(problems))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The one way in which files are written: whole or not at all, never readable by others on the way, never through a link.
+"""The one way in which files are written: whole or not at all, never open to others on the way, never through a link.
 
 A file is written beside its place, gets owner and mode there, and is moved into it by ``rename(2)``; or, where nothing
 may be replaced, by ``link(2)``.

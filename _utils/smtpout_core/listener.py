@@ -50,15 +50,47 @@ def socket_conflict(socket: str, units: list[str] | None = None) -> str | None:
     return conflict(int(match[2]), address, units)
 
 
+def held(unit: str, name: str) -> set[tuple[str, int]]:
+    """Return the addresses and TCP ports on which a unit's program listens.
+
+    :param unit: the systemd unit.
+    :param name: the program's name, as ps(1) shows it.
+    """
+    ours = {f"socket:[{inode}]": (address, port) for address, port, inode in _sockets()}
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        if _name(int(process.name)) == name and _belongs(int(process.name), [unit]):
+            with suppress(OSError):
+                found |= {ours[link] for handle in (process / "fd").iterdir() if (link := os.readlink(handle)) in ours}
+    return found
+
+
+def local_addresses() -> set[str]:
+    """Return the IP addresses of this host's interfaces (proc(5), /proc/net/if_inet6 and fib_trie)."""
+    found = set()
+    with suppress(OSError):
+        text = Path("/proc/net/fib_trie").read_text(encoding="ascii")
+        found |= set(re.findall(r"\|-- ([\d.]+)\n\s+/32 host LOCAL", text))
+    with suppress(OSError):
+        lines = Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines()
+        found |= {str(ipaddress.ip_address(bytes.fromhex(line[:32]))) for line in lines}
+    return found
+
+
 def _listeners(port: int) -> Iterable[tuple[str, str]]:
-    """Yield address and inode of each listening socket of a port (proc(5), /proc/net/tcp)."""
+    """Yield address and inode of each listening socket of a port."""
+    return ((address, inode) for address, number, inode in _sockets() if number == port)
+
+
+def _sockets() -> Iterable[tuple[str, int, str]]:
+    """Yield address, port and inode of each listening socket (proc(5), /proc/net/tcp)."""
     for family in ("tcp", "tcp6"):
         with suppress(OSError):
             for line in Path("/proc/net", family).read_text(encoding="ascii").splitlines()[1:]:
                 fields = line.split()
                 host, _, number = fields[1].partition(":")
-                if fields[3] == LISTEN and int(number, 16) == port:
-                    yield _address(host), fields[9]
+                if fields[3] == LISTEN:
+                    yield _address(host), int(number, 16), fields[9]
 
 
 def _address(host: str) -> str:
