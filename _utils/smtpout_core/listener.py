@@ -7,7 +7,7 @@ import os
 import re
 import socket as sockets
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,12 +57,9 @@ def held(unit: str, name: str) -> set[tuple[str, int]]:
     :param name: the program's name, as ps(1) shows it.
     """
     ours = {f"socket:[{inode}]": (address, port) for address, port, inode in _sockets()}
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        if _name(int(process.name)) == name and _belongs(int(process.name), [unit]):
-            with suppress(OSError):
-                found |= {ours[link] for handle in (process / "fd").iterdir() if (link := os.readlink(handle)) in ours}
-    return found
+    processes = (int(process.name) for process in Path("/proc").glob("[0-9]*"))
+    holders = [pid for pid in processes if _name(pid) == name and _belongs(pid, [unit])]
+    return {ours[link] for pid in holders for link in _links(pid) if link in ours}
 
 
 def local_addresses() -> set[str]:
@@ -111,12 +108,16 @@ def _clash(one: str, other: str) -> bool:
 def _holders(inodes: set[str]) -> list[int]:
     """Return the processes that have one of these sockets open."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if any(os.readlink(handle) in wanted for handle in (process / "fd").iterdir()):
-                found.append(int(process.name))
-    return sorted(found)
+    processes = (int(process.name) for process in Path("/proc").glob("[0-9]*"))
+    return sorted(pid for pid in processes if any(link in wanted for link in _links(pid)))
+
+
+def _links(pid: int) -> Iterator[str]:
+    """Yield what a process has open; what it closes meanwhile is left out."""
+    with suppress(OSError):
+        for handle in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                yield os.readlink(handle)
 
 
 def _belongs(pid: int, units: list[str]) -> bool:

@@ -91,12 +91,10 @@ def _risks(settings: dict[str, Any]) -> list[tuple[str, str]]:
     if clear and not settings["directory"].get("start_tls"):
         seen = f"{', '.join(clear)} gets them in clear text: ldaps:// or smtpout:directory:start_tls would not"
         risks.append(("passwords are encrypted on their way to the directory", seen))
-    if not postfix.has_tls(settings):
-        risks.append(("mail is encrypted where the other side can", "smtpd_tls_security_level in smtpout:postfix:main"))
     if "user" not in settings["verify"]:
         risks.append(("a user can log in", "smtpout:verify has no user, so no login was tried"))
     try:
-        risks += postfix.waiting(settings)
+        risks += postfix.risks(settings)
     except RelayError as error:
-        risks.append(("mail leaves the relay", f"the queue can't be listed: {error}"))
+        risks.append(("mail leaves the relay", f"Postfix can't be asked: {error}"))
     return risks

@@ -58,8 +58,10 @@ def room(settings: dict[str, Any]) -> str:
     return seen
 
 
-def waiting(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what is to be said of mail that waits to be tried again."""
+def risks(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what an administrator should know of Postfix though nothing failed: no TLS, mail that waits."""
+    if not has_tls(settings):
+        yield "mail is encrypted where the other side can", "smtpd_tls_security_level in smtpout:postfix:main"
     if reasons := queue.deferred(settings["postfix"]["directory"]):
         reason, count = max(reasons.items(), key=lambda item: item[1])
         seen = f"{sum(reasons.values())} recipients wait to be tried again, {count} of them: {reason} (postqueue -p)"

@@ -165,9 +165,9 @@ def _has_ipv6() -> bool:
 def _interfaces(words: str, families: list[socket.AddressFamily]) -> list[str]:
     """Return the addresses of ``inet_interfaces``."""
     names = [word for word in re.split(r"[\s,]+", words) if word]
-    if [name.lower() for name in names] == ["all"]:
+    if names == ["all"]:
         return [EVERYWHERE[family] for family in families]
-    if [name.lower() for name in names] == ["loopback-only"]:
+    if names == ["loopback-only"]:
         local = (ipaddress.ip_address(address) for address in sorted(listener.local_addresses()))
         versions = {4 if family == socket.AF_INET else 6 for family in families}
         return [str(address) for address in local if address.is_loopback and address.version in versions]
