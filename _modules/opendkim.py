@@ -49,8 +49,8 @@ def generate_keys(paths: Sequence[str], bits: int = 2048, user: str = "root", gr
         salt-call --local opendkim.generate_keys '[/etc/dkimkeys/a.dom.s1.private, /etc/dkimkeys/b.dom.s1.private]'
 
     :param paths: The new files.
-    :param bits: As in :func:`generate_key`, which also says what is raised. The other keys are made in spite of one
-        that fails.
+    :param bits: As in :func:`generate_key`, which also says what is raised. All others are made before one that fails
+        raises.
     :param user: likewise.
     :param group: likewise.
     """
