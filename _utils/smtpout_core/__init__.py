@@ -7,7 +7,8 @@ own Python can use it as well. Its floors, from the ground; each imports from th
     errors, files, folder, command, sockets, listener, host, code
     site                            from the pillar to the settings; pure, asks no host
     change                          the transaction; knows no mail
-    daemons, directory, guard       one description a daemon; the directory; firewall and SELinux
+    directory, guard                the directory; firewall and SELinux
+    daemons                         one description a daemon; what is asked of it
     verify                          what the running relay is asked
 
 Salt finds it beside its own ``utils``: the loader has that folder on the path while it loads a file. So a module or a
