@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import smtpout_core
 from salt.exceptions import CommandExecutionError
+
+smtpout_core.fresh()
+
+from smtpout_core import folder
 
 # What templates can write behind a bar: the last part of each name, called as this execution function.
 FILTERS = ("config_text.native", "config_text.overridden", "config_text.master_cf")
@@ -132,7 +137,7 @@ def complaints(
         if not test:
             parent = os.path.join(__salt__["config_swap.state_dir"](), "staging")
             os.makedirs(parent, mode=0o700, exist_ok=True)
-        with __salt__["aside.folder"](parent) as directory:
+        with folder.private(parent) as directory:
             staged = {entry["name"]: directory + entry["name"] for entry in [*files, *maps]}
             for path in staged.values():
                 Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import smtpout_core
 from salt.exceptions import CommandExecutionError
+
+smtpout_core.fresh()
+
+from smtpout_core import folder as aside
+
 
 ORIGINAL = ".ORG"
 ASIDE = ".smtpout-"
@@ -214,7 +220,7 @@ def settle(daemon: str) -> None:
                 leftover.unlink()
         (folder / KEPT).unlink(missing_ok=True)  # from here on it is no backup, whatever is left of it
         shutil.rmtree(folder, ignore_errors=True)
-        __salt__["aside.sweep"](os.path.join(state_dir(), "staging"))
+        aside.sweep(os.path.join(state_dir(), "staging"))
 
 
 def recall(daemon: str) -> dict[str, Any]:

@@ -1,26 +1,19 @@
-"""Check OpenDKIM's configuration.
-
-:depends: ``opendkim``, found in PATH
-"""
+"""Check OpenDKIM's configuration (:mod:`smtpout_core.daemons.opendkim.check`)."""
 
 from __future__ import annotations
 
-import grp
-import os
-import pwd
-import re
-import subprocess
-from collections.abc import Iterator
+import smtpout_core
+from salt.exceptions import CommandExecutionError, CommandNotFoundError
 
-import salt.utils.path
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from salt.exceptions import CommandNotFoundError
+smtpout_core.fresh()
 
-# What the daemon does with mail whose table entry leads nowhere, while its handshake with Postfix succeeds.
-CONSEQUENCE = "OpenDKIM would answer 451 to this mail"
+from smtpout_core import errors
+from smtpout_core.daemons.opendkim import check as checks
+
+_told = errors.raised_as(CommandExecutionError, CommandNotFoundError)
 
 
+@_told
 def check(
     staged: dict[str, str], config: str = "/etc/opendkim.conf", made_before: list[str] | None = None
 ) -> list[str]:
@@ -36,95 +29,10 @@ def check(
 
         salt-call --local opendkim_config.check '{/etc/opendkim.conf: /tmp/staged/opendkim.conf}'
 
-    staged
-        Where the new text of each live path lies.
-
-    config
-        The live path of the configuration.
-
-    made_before
-        Keys that a state before this one makes: a dry run doesn't miss them.
-
-    Raises CommandNotFoundError where opendkim isn't installed.
+    :param staged: Where the new text of each live path lies.
+    :param config: The live path of the configuration.
+    :param made_before: Keys that a state before this one makes: a dry run doesn't miss them.
+    :raises CommandNotFoundError: opendkim isn't installed.
     """
-    command = salt.utils.path.which("opendkim")
-    if not command:
-        raise CommandNotFoundError("opendkim isn't installed")
-    run = subprocess.run(
-        [command, "-n", "-x", staged[config]],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=60,
-        check=False,
-    )
-    found = run.stdout.splitlines()
-    if run.returncode and not found:
-        found = [f"opendkim -n ended with status {run.returncode} and said nothing"]
-    if not found:
-        found = [*_unreadable_options(_pairs(staged[config])), *_loose_ends(_pairs(staged[config]), made_before or [])]
-    for live, aside in staged.items():
-        found = [complaint.replace(aside, live) for complaint in found]
-    return found
-
-
-def _unreadable_options(options: dict[str, str]) -> Iterator[str]:
-    """Yield what keeps OpenDKIM from starting although ``opendkim -n`` is content."""
-    socket = options.get("socket", "none")
-    if not re.fullmatch(r"(local|unix):/.+|inet6?:\d+(@.+)?", socket):
-        yield f"Socket {socket}: must be local:/PATH or inet:PORT@HOST"
-    elif taken := __salt__["listener.socket_conflict"](socket, ["opendkim"]):
-        yield f"Socket {socket}: the port is taken by {taken}"
-    user, _, group = options.get("userid", "root").partition(":")
-    try:
-        pwd.getpwnam(user)
-        grp.getgrnam(group or "root")
-    except KeyError as error:
-        yield f"UserID {options['userid']}: no such user or group: {error}"
-
-
-def _loose_ends(options: dict[str, str], made_before: list[str]) -> Iterator[str]:
-    """Yield the entries of tables that lead nowhere."""
-    keys = _table(options.get("keytable", ""))
-    for name, value in keys.items():
-        fields = value.split(":", 2)
-        if len(fields) != 3 or not all(fields):
-            yield f"KeyTable: {name}: must be followed by domain:selector:path, each once"
-        elif _absent(fields[2]) and not (__opts__["test"] and fields[2] in made_before):
-            yield f"KeyTable: {name}: {fields[2]} isn't there ({CONSEQUENCE})"
-        elif fields[2].startswith("/") and os.path.exists(fields[2]) and not _is_key(fields[2]):
-            yield f"KeyTable: {name}: {fields[2]} is no private key in PEM form ({CONSEQUENCE})"
-    for pattern, value in _table(options.get("signingtable", "")).items():
-        name = value.partition(":")[0]
-        if keys and name != "%" and name not in keys:
-            yield f"SigningTable: {pattern}: {name} isn't in KeyTable ({CONSEQUENCE})"
-
-
-def _absent(key: str) -> bool:
-    """Return whether a key is a path with nothing there; it may also be the key itself, or have a domain put in."""
-    return key.startswith("/") and "%" not in key and not os.path.exists(key)
-
-
-def _is_key(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            # OpenSSL's validation of the numbers takes 40 ms a key; opendkim.keys_present has proved them by signing.
-            serialization.load_pem_private_key(file.read(), None, unsafe_skip_rsa_key_validation=True)
-    except (OSError, TypeError, ValueError, UnsupportedAlgorithm):
-        return False
-    return True
-
-
-def _table(dataset: str) -> dict[str, str]:
-    """Return the entries of a table that is a text file (opendkim(8), "DATA SETS"); of any other kind, none."""
-    match = re.fullmatch(r"(?:refile:|file:)?(/.+)", dataset)
-    return _pairs(match[1], lower=False) if match else {}
-
-
-def _pairs(path: str, lower: bool = True) -> dict[str, str]:
-    """Return the lines of a file by their first word; options are written in any case."""
-    with open(path, encoding="utf-8") as file:
-        lines = [line.partition("#")[0].strip().partition(" ") for line in file.read().replace("\t", " ").split("\n")]
-    return {(name.lower() if lower else name): value.strip() for name, _, value in lines if name}
+    coming = made_before or [] if __opts__["test"] else []
+    return checks.complaints(staged, config, coming)

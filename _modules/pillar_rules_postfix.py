@@ -6,6 +6,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import smtpout_core
+
+smtpout_core.fresh()
+
+from smtpout_core.site import map_format
+
 Found = Iterator[tuple[str, Any, str]]
 Site = dict[str, Any]
 
@@ -246,6 +252,6 @@ def _maps(site: Site, facts: dict[str, Any]) -> Found:
             yield f"postfix:maps:{name}", None, f"can't be a map of the site's: {right}"
         if table.get("type") in missing:
             yield f"postfix:maps:{name}:type", table["type"], f"this platform's Postfix has none; right is {stock}"
-        told = __salt__["postmap_format.render"](table["entries"], table.get("type", indexed))["complaints"]
+        told = map_format.render(table["entries"], table.get("type", indexed))["complaints"]
         for complaint in told:
             yield f"postfix:maps:{name}:entries", None, complaint

@@ -11,7 +11,13 @@ from typing import Any
 
 import salt.utils.files
 import salt.utils.yaml
+import smtpout_core
 from salt.exceptions import CommandExecutionError
+
+smtpout_core.fresh()
+
+from smtpout_core import host
+from smtpout_core import verify as relay
 
 
 def settings() -> dict[str, Any]:
@@ -83,7 +89,7 @@ def verify() -> list[dict[str, str]]:
     site = settings()
     if not site["valid"]:
         raise CommandExecutionError("the pillar is not right: " + "; ".join(site["errors"]))
-    checks = __salt__["relay_checks.run"](site)
+    checks = relay.run(site, host.minion(__opts__, __grains__, __salt__["cp.cache_file"]))
     if any(check["state"] == "failed" for check in checks):
         __context__["retcode"] = 1
     return checks

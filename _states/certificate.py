@@ -6,7 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
+import smtpout_core
+
+smtpout_core.fresh()
+
+from smtpout_core import errors
+from smtpout_core.daemons.postfix import certificate
 
 
 def self_signed_present(
@@ -47,9 +52,9 @@ def self_signed_present(
             if __opts__["test"]:
                 ret.update(result=None, comment="A certificate would be made.")
             else:
-                made = __salt__["certificate.create_self_signed"](path, common_name, names)
+                made = certificate.create_self_signed(path, common_name, names)
                 ret["comment"] = f"A certificate was made that holds until {made['not_after']}."
-    except CommandExecutionError as error:
+    except errors.RelayError as error:
         ret.update(changes={}, result=False, comment=str(error))
     return ret
 
@@ -58,7 +63,7 @@ def _reason(path: str, wanted: list[str], renew_days: int) -> tuple[str, str]:
     """Return why the certificate has to be made, empty where it stays; and why it stays."""
     if not os.path.lexists(path):
         return "absent", ""
-    found = __salt__["certificate.info"](path)
+    found = certificate.info(path)
     if not found["self_made"]:
         return "", f"{found['subject']} isn't self-made; it stays (it holds until {found['not_after']})."
     if found["days_left"] < renew_days:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
+import smtpout_core
+
+smtpout_core.fresh()
+
+from smtpout_core import errors
+from smtpout_core.daemons import clamav
 
 
 def signatures_present(name: str, directory: str, config: str, timeout: float = 1800) -> dict[str, Any]:
@@ -32,19 +37,20 @@ def signatures_present(name: str, directory: str, config: str, timeout: float = 
     """
     ret: dict[str, Any] = {"name": name, "result": True, "changes": {}, "comment": "All signature databases are there."}
     try:
-        missing = __salt__["clamav.missing_databases"](directory)
+        settings = __salt__["smtpout.settings"]()
+        missing = clamav.missing_databases(settings, directory)
         if not missing:
             return ret
         ret["changes"] = {"signatures": {"old": "missing", "new": "fetched"}}
         if __opts__["test"]:
             ret.update(result=None, comment=f"freshclam would fetch {', '.join(missing)}.")
             return ret
-        __salt__["clamav.update_signatures"](config, timeout)
-        still_missing = __salt__["clamav.missing_databases"](directory)
+        clamav.update_signatures(config, timeout)
+        still_missing = clamav.missing_databases(settings, directory)
         if still_missing:
-            raise CommandExecutionError(f"freshclam succeeded, and still there is no {', '.join(still_missing)}")
+            raise errors.RelayError(f"freshclam succeeded, and still there is no {', '.join(still_missing)}")
         ret["comment"] = f"freshclam fetched {', '.join(missing)}."
-    except CommandExecutionError as err:
+    except errors.RelayError as err:
         ret.update(result=False, changes={}, comment=f"{err}\n{_REMEDY}")
     return ret
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from salt.exceptions import CommandExecutionError, CommandNotFoundError
+import smtpout_core
+
+smtpout_core.fresh()
+
+from smtpout_core import errors
+from smtpout_core.directory import ask
 
 
 def reachable(name: str) -> dict[str, Any]:
@@ -23,10 +28,10 @@ def reachable(name: str) -> dict[str, Any]:
     """
     ret: dict[str, Any] = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
-        servers = __salt__["directory.check"]()
+        servers = ask.check(__salt__["smtpout.settings"]())
         ret["comment"] = f"Account, base, filters and attribute are right on {', '.join(servers)}."
-    except CommandNotFoundError as err:
+    except errors.NotInstalledError as err:
         ret.update(result=bool(__opts__["test"]), comment=f"Not asked: {err}" if __opts__["test"] else str(err))
-    except CommandExecutionError as err:
+    except errors.RelayError as err:
         ret.update(result=False, comment=str(err))
     return ret

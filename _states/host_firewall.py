@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
+import smtpout_core
+
+smtpout_core.fresh()
+
+from smtpout_core import errors
+from smtpout_core.guard import firewall as host
 
 RECORD = "firewall"
 
@@ -27,15 +32,15 @@ def opened(name: str, services: dict[str, int], zones: Sequence[str] = ()) -> di
     :param zones: firewalld's zones; none for its default zone.
     """
     try:
-        firewall = __salt__["host_firewall.active"]()
+        firewall = host.active()
         if firewall is None:
             ports = ", ".join(map(str, services.values()))
             return _result(
                 name, f"Neither firewalld nor ufw is active: nothing to open. Another firewall must let in TCP {ports}."
             )
         ours = _record(firewall)
-        wanted = __salt__["host_firewall.openings"](firewall, services, zones)
-        settled = __salt__["host_firewall.settled"](firewall, wanted, services)
+        wanted = host.openings(firewall, services, zones)
+        settled = host.settled(firewall, wanted, services)
         missing = [opening for opening in wanted if opening not in settled]
         surplus = [opening for opening in ours if opening not in wanted]
         changes = _changes(missing, surplus)
@@ -46,10 +51,10 @@ def opened(name: str, services: dict[str, int], zones: Sequence[str] = ()) -> di
         for opening in missing:
             ours.append(opening)  # written down first: a run that is killed here has it taken back by clean
             _remember(firewall, ours)
-            __salt__["host_firewall.allow"](firewall, opening)
+            host.allow(firewall, opening)
         _close(firewall, ours, surplus)
         return _result(name, f"Changed what {firewall} lets in.", changes)
-    except CommandExecutionError as error:
+    except errors.RelayError as error:
         return _result(name, str(error), result=False)
 
 
@@ -63,14 +68,14 @@ def closed(name: str) -> dict[str, Any]:
         if not record.get("openings"):
             return _result(name, "Nothing was let in.")
         firewall, ours = record["firewall"], list(record["openings"])
-        if __salt__["host_firewall.active"]() != firewall:
+        if host.active() != firewall:
             return _result(name, f"{firewall} is not active; it still has {', '.join(ours)}, which smtpout let in.")
         changes = _changes([], ours)
         if __opts__["test"]:
             return _result(name, f"Would change what {firewall} lets in.", changes, result=None)
         _close(firewall, ours, list(ours))
         return _result(name, f"Changed what {firewall} lets in.", changes)
-    except CommandExecutionError as error:
+    except errors.RelayError as error:
         return _result(name, str(error), result=False)
 
 
@@ -87,7 +92,7 @@ def _remember(firewall: str, ours: list[str]) -> None:
 def _close(firewall: str, ours: list[str], surplus: list[str]) -> None:
     """Shut out what isn't wanted any longer, and forget it."""
     for opening in surplus:
-        __salt__["host_firewall.withdraw"](firewall, opening)
+        host.withdraw(firewall, opening)
         ours.remove(opening)
         _remember(firewall, ours)
 

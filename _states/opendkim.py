@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
+import smtpout_core
+
+smtpout_core.fresh()
+
+from smtpout_core import errors
+from smtpout_core.daemons.opendkim import keys as private
+
+# Of what went wrong this much is said: mostly it is one reason.
+MOST_NAMED = 5
 
 PUBLISH = "`salt-call --local opendkim.public_records` prints the records to publish."
 
@@ -69,16 +78,15 @@ def keys_present(
         if __opts__["test"]:
             ret["result"] = None if ret["changes"] else True
         else:
-            for path in directories:
-                __salt__["file.mkdir"](path, "root", group, "0750")
-            __salt__["opendkim.generate_keys"](missing, bits, user, group)
-            for path in delivered:
-                __salt__["opendkim.install_key"](path, wanted[path]["domain"], user, group)
-            for path in loose:
-                __salt__["opendkim.protect_key"](path, user, group)
+            mkdir = __salt__["file.mkdir"]
+            tasks: list[Callable[[], Any]] = [partial(mkdir, path, "root", group, "0750") for path in directories]
+            tasks += [partial(private.generate_keys, missing, bits, user, group)] if missing else []
+            tasks += [partial(_install, path, wanted[path]["domain"], user, group) for path in delivered]
+            tasks += [partial(private.protect_key, path, user, group) for path in loose]
+            _do_all(tasks)
         made = len(missing) + len(delivered)
         ret["comment"] = "\n".join(_comment(made, len(loose), len(found) - len(loose), _small(found, bits)))
-    except CommandExecutionError as error:
+    except errors.RelayError as error:
         ret.update(changes={}, result=False, comment=str(error))
     return ret
 
@@ -88,11 +96,13 @@ def _found(wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     found, problems = {}, []
     for path, key in wanted.items():
         try:
-            given = __salt__["opendkim.pillar_key_info"](key["domain"]) if key.get("from_pillar") else None
+            given = None
+            if key.get("from_pillar"):
+                given = private.pillar_key_info(__salt__["smtpout.settings"](), key["domain"])
             if not os.path.lexists(path):
                 continue
-            info = __salt__["opendkim.key_info"](path)
-        except CommandExecutionError as error:
+            info = private.key_info(path)
+        except errors.RelayError as error:
             problems.append(str(error))
             continue
         if given and given["public"] != info["public"]:
@@ -103,8 +113,26 @@ def _found(wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         stats = __salt__["file.stats"](path)
         found[path] = {"bits": info["bits"], "owner": f"mode {stats['mode']}, {stats['user']}:{stats['group']}"}
     if problems:
-        raise CommandExecutionError("\n".join(problems))
+        raise errors.RelayError("\n".join(problems))
     return found
+
+
+def _install(path: str, domain: str, user: str, group: str) -> None:
+    """Write the key that pillar gives."""
+    private.install_key(__salt__["smtpout.settings"](), path, domain, user, group)
+
+
+def _do_all(tasks: Sequence[Callable[[], Any]]) -> None:
+    """Do each, also after one that fails; raise with what went wrong, bounded."""
+    problems = []
+    for task in tasks:
+        try:
+            task()
+        except (errors.RelayError, OSError) as error:  # file.mkdir raises the latter
+            problems.append(str(error))
+    if problems:
+        more = [f"... {len(problems)} errors in all"] if len(problems) > MOST_NAMED else []
+        raise errors.RelayError("\n".join(problems[:MOST_NAMED] + more))
 
 
 def _absent_directories(paths: Sequence[str]) -> list[str]:

@@ -15,7 +15,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import salt.utils.files
-from salt.exceptions import CommandExecutionError, CommandNotFoundError
+import smtpout_core
+
+smtpout_core.fresh()
+
+from smtpout_core import errors
+from smtpout_core.daemons.postfix import maps
+from smtpout_core.site import map_format
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +83,7 @@ def built(
         the folder of main.cf where it isn't Postfix's default
     """
     ret: dict[str, Any] = {"name": name, "result": True, "changes": {}, "comment": f"{type}:{name} is as it should be"}
-    table = {"type": type, "program": program, "config_directory": config_directory}
+    table: dict[str, Any] = {"type": type, "program": program, "config_directory": config_directory}
     access = f"{user}:{group} {salt.utils.files.normalize_mode(mode)}"
     try:
         wanted, held, notes = _compared(name, entries, table)
@@ -91,11 +97,11 @@ def built(
             ret["result"] = None
             ret["comment"] = f"{type}:{name} would be built: {what}"
             return ret
-        __salt__["postmap.build"](name, entries=entries, mode=mode, user=user, group=group, **table)
-        if __salt__["postmap.dump"](name, **table) != wanted:
-            raise CommandExecutionError(f"{type}:{name} was built, but doesn't hold what it should")
+        maps.build(name, entries=entries, mode=mode, user=user, group=group, **table)
+        if maps.dump(name, **table) != wanted:
+            raise errors.RelayError(f"{type}:{name} was built, but doesn't hold what it should")
         ret["comment"] = f"{type}:{name} was built: {what}"
-    except (CommandExecutionError, CommandNotFoundError, OSError) as error:
+    except (errors.RelayError, OSError) as error:
         ret.update(result=False, changes={}, comment=str(error))
     return ret
 
@@ -120,34 +126,35 @@ def _difference(
 
 def _compared(name: str, entries: Any, table: dict[str, Any]) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
     """Return what should be in the table, what is in it, and what is wrong with its files."""
-    files = __salt__["postmap.files"](name, table["type"], program=table["program"])
+    files = maps.files(name, table["type"], program=table["program"])
     notes = dict.fromkeys(files, "")
     looked_up = files[-1]
     if __opts__["test"] and entries is None and not os.path.exists(name):
         return {}, {}, notes  # a state before this one makes the text
     try:
-        plan = __salt__["postmap.preview"](name, entries=entries, **table)
+        plan = maps.preview(name, entries=entries, **table)
         held: dict[str, str] = {}
         if os.path.exists(looked_up):
             try:
-                held = __salt__["postmap.dump"](name, **table)
-            except CommandExecutionError as error:
+                held = maps.dump(name, **table)
+            except errors.NotInstalledError:
+                raise
+            except errors.RelayError as error:
                 log.info("%s gets rebuilt: %s", looked_up, error)
                 notes[looked_up] = ", unreadable"
         if held == plan["contents"] and os.path.exists(name) and _text(name) != plan["text"]:
             notes[name] = ", other text"
         return plan["contents"], held, notes
-    except CommandNotFoundError:
+    except errors.NotInstalledError:
         if not __opts__["test"]:
             raise
     # Postfix is not installed yet: the texts tell what can be known.
     kind = {"type": table["type"], "program": table["program"]}
-    new = _text(name) if entries is None else __salt__["postmap_format.render"](entries, **kind)["text"]
+    new = _text(name) if entries is None else map_format.render(entries, **kind)["text"]
     old = _text(name) if os.path.exists(looked_up) and os.path.exists(name) else ""
     fold = str.lower if looked_up != name else str
     wanted, held = (
-        {fold(key): value for key, value in __salt__["postmap_format.parse"](text, **kind)["entries"]}
-        for text in (new, old)
+        {fold(key): value for key, value in map_format.parse(text, **kind)["entries"]} for text in (new, old)
     )
     return wanted, held, notes
 

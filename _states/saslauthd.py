@@ -6,7 +6,13 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
+import smtpout_core
+
+smtpout_core.fresh()
+
+from smtpout_core import errors
+from smtpout_core.daemons import saslauthd
+from smtpout_core.directory import ask
 
 
 def verified(
@@ -43,40 +49,41 @@ def verified(
         ret["comment"] = "Not asked: saslauthd isn't running yet; logins will be tried when it is."
         return ret
     try:
-        user = user or __salt__["smtpout.settings"]()["verify"].get("user")
-        __salt__["saslauthd.ping"](socket, timeout)
-        faults = __salt__["saslauthd.client_faults"](socket, client)
+        settings = __salt__["smtpout.settings"]()
+        user = user or settings["verify"].get("user")
+        saslauthd.ping(socket, timeout)
+        faults = saslauthd.client_faults(socket, client)
         if user and not faults:
-            faults = _login_faults(user, socket, timeout)
+            faults = _login_faults(settings, user, socket, timeout)
         if faults:
-            raise CommandExecutionError("\n".join(faults))
+            raise errors.RelayError("\n".join(faults))
         ret["comment"] = (
             f"saslauthd accepts {user} and refuses a wrong password."
             if user
             else "saslauthd answers. No login was tried, since smtpout:verify has no user."
         )
-    except CommandExecutionError as err:
+    except errors.RelayError as err:
         # What a dry run finds wrong may be what the apply is about to mend.
         ret.update(result=bool(__opts__["test"]), comment=f"Now: {err}" if __opts__["test"] else str(err))
     return ret
 
 
-def _login_faults(user: str, socket: str, timeout: float) -> list[str]:
+def _login_faults(settings: dict[str, Any], user: str, socket: str, timeout: float) -> list[str]:
     """Return what is wrong with logins."""
-    authenticate = __salt__["saslauthd.authenticate"]
-    if authenticate(user, secrets.token_urlsafe(24), socket=socket, timeout=timeout):
+    right = saslauthd.verify_password(settings, user)
+    if saslauthd.authenticate(user, secrets.token_urlsafe(24), socket=socket, timeout=timeout):
         return [f"saslauthd lets {user} in with a wrong password: its mechanism isn't ldap, or ldap_filter is wrong"]
-    if authenticate(user, socket=socket, timeout=timeout):
+    if saslauthd.authenticate(user, right, socket=socket, timeout=timeout):
         return []
-    return [f"saslauthd refuses {user}.", *_directory_faults(user)]
+    return [f"saslauthd refuses {user}.", *_directory_faults(settings, user)]
 
 
-def _directory_faults(user: str) -> list[str]:
+def _directory_faults(settings: dict[str, Any], user: str) -> list[str]:
     """Return why the directory would refuse the user; saslauthd says NO to all of it and Postfix then says 535."""
     try:
-        __salt__["directory.check"]()
-        entry = __salt__["directory.login"](user)
-    except CommandExecutionError as err:
+        ask.check(settings)
+        entry = ask.login(settings, user)
+    except errors.RelayError as err:
         return [f"saslauthd answers so too when the directory is at fault: {err}"]
     if entry is None:
         return [f"smtpout:directory:login finds no entry for {user}"]

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
+import smtpout_core
+
+smtpout_core.fresh()
+
+from smtpout_core import errors
+from smtpout_core.guard import selinux
 
 RECORD = "selinux"
 
@@ -52,16 +57,16 @@ def labelled(name: str, paths: Sequence[str]) -> dict[str, Any]:
     :param paths: files and directories, without what is in them. A dry run leaves out those that aren't there yet.
     """
     try:
-        changes = __salt__["selinux_policy.mislabelled"](paths)
+        changes = selinux.mislabelled(paths)
         if not changes:
             return _result(name, "Each file has its label.")
         if __opts__["test"]:
             return _result(name, f"Would relabel {', '.join(changes)}.", changes, result=None)
-        __salt__["selinux_policy.relabel"](list(changes))
-        if left := list(__salt__["selinux_policy.mislabelled"](list(changes))):
-            raise CommandExecutionError(f"restorecon left {', '.join(left)} as they were")
+        selinux.relabel(list(changes))
+        if left := list(selinux.mislabelled(list(changes))):
+            raise errors.RelayError(f"restorecon left {', '.join(left)} as they were")
         return _result(name, f"Relabelled {', '.join(changes)}.", changes)
-    except CommandExecutionError as error:
+    except errors.RelayError as error:
         return _result(name, str(error), result=False)
 
 
@@ -69,27 +74,27 @@ def _brought(name: str, wanted: dict[str, str]) -> dict[str, Any]:
     """Bring the policy to what is wanted, and back where that was wanted before."""
     try:
         record: dict[str, dict[str, str]] = __salt__["config_swap.recall"](RECORD)
-        now = __salt__["selinux_policy.current"](list(dict.fromkeys([*wanted, *record])))
+        now = selinux.current(list(dict.fromkeys([*wanted, *record])))
         goal = {thing: wanted.get(thing) or _before(record[thing], now[thing]) for thing in now}
         changes = {thing: {"old": now[thing], "new": goal[thing]} for thing in now if goal[thing] != now[thing]}
         if taken := [thing for thing in changes if thing.startswith("port ") and now[thing] and goal[thing]]:
             said = ", ".join(f"{thing} is {now[thing]}, not {goal[thing]}" for thing in taken)
-            raise CommandExecutionError(f"To SELinux, {said}: somebody else's; choose another.")
+            raise errors.RelayError(f"To SELinux, {said}: somebody else's; choose another.")
         if changes and __opts__["test"]:
             return _result(name, f"Would change what SELinux says of {', '.join(changes)}.", changes, result=None)
         for thing, step in changes.items():
             if thing not in wanted:
-                __salt__["selinux_policy.take_back"](thing, step["new"])
+                selinux.take_back(thing, step["new"])
                 continue
             record[thing] = {"old": record.get(thing, step)["old"], "new": step["new"]}
             __salt__["config_swap.remember"](RECORD, record)  # first: clean takes it back although this is killed here
-            __salt__["selinux_policy.change"](thing, step["new"])
+            selinux.change(thing, step["new"])
         if not __opts__["test"] and (kept := {thing: record[thing] for thing in record if thing in wanted}) != record:
             __salt__["config_swap.remember"](RECORD, kept or None)
         if not changes:
             return _result(name, "SELinux's policy says what it should.")
         return _result(name, f"Changed what SELinux says of {', '.join(changes)}.", changes)
-    except CommandExecutionError as error:
+    except errors.RelayError as error:
         return _result(name, str(error), result=False)
 
 

@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import salt.utils.files
+import smtpout_core
 from salt.exceptions import CommandExecutionError
+
+smtpout_core.fresh()
+
+from smtpout_core import errors
+from smtpout_core.daemons.postfix import queue
 
 # invoke-rc.d asks this script whether a package's service may start (Debian policy 9.3.3); 101 says no. Another mail
 # server that gives way must be allowed to stop.
@@ -194,20 +200,20 @@ def queue_empty(name: str, delete: bool = False) -> dict[str, Any]:
     :param delete: delete the mail instead of refusing.
     """
     try:
-        waiting = __salt__["postfix_config.queue_length"]()
+        waiting = queue.length()
         if not waiting:
             return _result(name, "The queue is empty.")
         if not delete:
-            raise CommandExecutionError(
+            raise errors.RelayError(
                 f"{waiting} messages wait in the queue. Let them leave (postqueue -f) and try again, or give them up "
                 "with smtpout:clean:delete_queued_mail: true"
             )
         changes = {"queue": {"old": f"{waiting} messages", "new": "empty"}}
         if __opts__["test"]:
             return _result(name, f"Would delete {waiting} messages.", changes, result=None)
-        __salt__["postfix_config.delete_queue"]()
+        queue.delete()
         return _result(name, f"Deleted {waiting} messages.", changes)
-    except CommandExecutionError as error:
+    except errors.RelayError as error:
         return _result(name, str(error), result=False)
 
 

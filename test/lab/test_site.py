@@ -167,6 +167,19 @@ def test_a_password_that_the_directory_refuses_never_goes_live(example: Applied,
     assert CHECKS["a user's mail to domain01.dom reaches the delivery layer"](example.lab, mail.USERS)
 
 
+def test_one_key_that_cannot_be_made_keeps_no_other_domain_without(example: Applied, site: dict[str, Any]) -> None:
+    more = [f"d{number:02}.dom" for number in range(40)]  # many more than cores, and the first one fails
+    site["domains"] += more
+    site["opendkim"]["domains"] = {more[0]: {"key_file": "/proc/none/d00.private"}}
+    _apply(example, site, "one key fails")
+    assert "/proc/none" in example.failed("one key fails")["Every domain has its signing key"]
+    keys = [f"/etc/opendkim/keys/{domain}.default.private" for domain in more[1:]]
+    relay = example.lab.host("relay")
+    assert relay.run(["stat", "--format=%a %U", *keys]).stdout.splitlines() == ["600 opendkim"] * len(keys)
+    assert CHECKS["SMTP AUTH answers 235"](example.lab, mail.USERS)
+    relay.run(["rm", *keys])
+
+
 def test_modules_that_were_synced_do_as_well(example: Applied) -> None:
     relay = example.lab.host("relay")
     config = "file_client: local\nfile_roots: {base: [/srv/formula]}\npillar_roots: {base: [/srv/pillar]}\n"

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from renderer import GRAINS, Renderer
+from smtpout_core.daemons.postfix import conf
 from support import PILLARS, REPOSITORY, load
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -112,12 +113,10 @@ def test_the_daemons_parsers_take_it(case: tuple[str, str, Result], monkeypatch:
     if PLATFORMS[platform]["proof"] == "rendered":
         return
     state = result.renderer.state
-    for loader in (state.functions, state.functions.pack.get("__salt__", state.functions)):
-        assert loader["postfix_trial.complaints"]  # started aside, it would want the platform's users
-        monkeypatch.setitem(loader._dict, "postfix_trial.complaints", lambda *_, **__: [])
-        assert loader["directory.refusals"]  # the site's directory is none of this machine's
-        monkeypatch.setitem(loader._dict, "directory.refusals", list)
-    here = state.functions["postfix_config.values"]("daemon_directory")["daemon_directory"]
+    # Started aside, Postfix would want the platform's users; the site's directory is none of this machine's.
+    monkeypatch.setattr("smtpout_core.daemons.postfix.trial.complaints", lambda *_, **__: [])
+    monkeypatch.setattr("smtpout_core.directory.ask.refusals", lambda _: [])
+    here = conf.values(conf.LIVE, "daemon_directory")["daemon_directory"]
     for chunk in result.sets:
         if "check" in chunk:
             files = state.functions["config_set.render"](chunk.get("files", []))

@@ -49,7 +49,7 @@ def own_certificate(path: Path, subject: str = "/CN=mail.domain01.dom", days: in
 def test_the_file_is_the_key_then_the_certificate_and_roots_alone(modules: Any, path: Path) -> None:
     before = os.umask(0)
     try:
-        modules["certificate.create_self_signed"](str(path), HOST)
+        modules["smtpout_certificate.create_self_signed"](str(path), HOST)
     finally:
         os.umask(before)
     text = path.read_text(encoding="utf-8")
@@ -64,7 +64,7 @@ def test_the_file_is_the_key_then_the_certificate_and_roots_alone(modules: Any, 
 
 @pytest.mark.parametrize("name", [HOST, "smtp.domain01.dom"])
 def test_a_client_that_trusts_it_accepts_each_of_its_names(modules: Any, path: Path, name: str) -> None:
-    modules["certificate.create_self_signed"](str(path), HOST, names=["smtp.domain01.dom"])
+    modules["smtpout_certificate.create_self_signed"](str(path), HOST, names=["smtp.domain01.dom"])
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(path)
     client = ssl.create_default_context(cafile=str(path))
@@ -80,26 +80,26 @@ def test_a_client_that_trusts_it_accepts_each_of_its_names(modules: Any, path: P
 
 def test_a_name_longer_than_a_common_name_may_be_is_among_its_names(modules: Any, path: Path) -> None:
     name = f"{'a' * 63}.{'b' * 63}.dom"
-    assert modules["certificate.create_self_signed"](str(path), name)["names"] == [name]
+    assert modules["smtpout_certificate.create_self_signed"](str(path), name)["names"] == [name]
 
 
 @pytest.mark.parametrize("name", ["", "mañana.dom"])
 def test_a_name_that_is_none_is_refused(modules: Any, path: Path, name: str) -> None:
     with pytest.raises(CommandExecutionError, match="no certificate for"):
-        modules["certificate.create_self_signed"](str(path), name)
+        modules["smtpout_certificate.create_self_signed"](str(path), name)
     assert os.listdir(path.parent) == []
 
 
 def test_a_file_that_is_something_else_stays(modules: Any, path: Path) -> None:
     path.write_text("precious", encoding="utf-8")
     with pytest.raises(CommandExecutionError, match="no certificate in PEM form"):
-        modules["certificate.create_self_signed"](str(path), HOST)
+        modules["smtpout_certificate.create_self_signed"](str(path), HOST)
     assert path.read_text(encoding="utf-8") == "precious"
 
 
 def test_info_tells_what_an_administrators_certificate_is(modules: Any, path: Path) -> None:
     own_certificate(path)
-    info = modules["certificate.info"](str(path))
+    info = modules["smtpout_certificate.info"](str(path))
     left = dt.datetime.fromisoformat(info["not_after"]) - dt.datetime.now(dt.timezone.utc)
     assert info["subject"] == f"CN={HOST}"
     assert info["self_signed"] is True
@@ -147,7 +147,7 @@ def test_a_self_made_one_is_renewed_when_it_is_no_longer_right(
     options: dict[str, Any],
     reason: str,
 ) -> None:
-    modules["certificate.create_self_signed"](str(path), HOST, days=days)
+    modules["smtpout_certificate.create_self_signed"](str(path), HOST, days=days)
     path.chmod(mode)
     before = path.read_bytes()
     ret = present(test=test, **options)

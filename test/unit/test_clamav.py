@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import salt.utils.path
 from minions import apply, minion
 from salt.exceptions import CommandExecutionError, CommandNotFoundError
 
@@ -230,7 +229,7 @@ class TestConfiguration:
     def test_without_a_parser_nothing_is_said_to_be_right(
         self, complaints: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(salt.utils.path, "which", lambda _: None)
+        monkeypatch.setattr("shutil.which", lambda *_, **__: None)
         with pytest.raises(CommandNotFoundError, match="clamconf"):
             complaints("clamd", "LocalSocket /x\n")
 

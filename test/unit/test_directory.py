@@ -39,11 +39,11 @@ def directory(slapd: Slapd, tmp_path: Path) -> Callable[..., Any]:
 
 @pytest.fixture
 def fault(directory: Callable[..., Any]) -> Callable[..., str]:
-    """Return what ``directory.check`` says is wrong with a site that differs in the settings given."""
+    """Return what ``smtpout_directory.check`` says is wrong with a site that differs in the settings given."""
 
     def said(**settings: Any) -> str:
         with pytest.raises(CommandExecutionError) as error:
-            directory(**settings)["directory.check"]()
+            directory(**settings)["smtpout_directory.check"]()
         assert BIND_PASSWORD not in str(error.value)
         return str(error.value)
 
@@ -85,14 +85,14 @@ def refusal(request: bytes, code: int, message: str) -> bytes:
 
 
 def test_right_settings_pass(slapd: Slapd, directory: Callable[..., Any]) -> None:
-    assert directory()["directory.check"]() == [slapd.uri]
+    assert directory()["smtpout_directory.check"]() == [slapd.uri]
 
 
 def test_a_refusal_is_what_a_server_says_while_none_serves(slapd: Slapd, directory: Callable[..., Any]) -> None:
     dead = f"ldap://127.0.0.1:{free_port()}"
-    assert directory()["directory.refusals"]() == []
+    assert directory()["smtpout_directory.refusals"]() == []
     for wrong in ({"bind_password": "wrong"}, {"base": f"ou=nobody,{BASE}"}, {"result_attribute": "mobile"}):
-        said = directory(servers=[dead, slapd.uri], **wrong)["directory.refusals"]()
+        said = directory(servers=[dead, slapd.uri], **wrong)["smtpout_directory.refusals"]()
         assert [line.partition(": smtpout:directory:")[0] for line in said] == [slapd.uri], wrong
 
 
@@ -100,21 +100,21 @@ def test_a_directory_that_is_down_or_hangs_refuses_nothing(
     directory: Callable[..., Any], refusing: Callable[..., str]
 ) -> None:
     dead, hung = f"ldap://127.0.0.1:{free_port()}", refusing()
-    assert directory(servers=[dead, hung], timeout=1)["directory.refusals"]() == []
+    assert directory(servers=[dead, hung], timeout=1)["smtpout_directory.refusals"]() == []
 
 
 def test_a_refusal_counts_for_nothing_where_another_server_serves(
     slapd: Slapd, directory: Callable[..., Any], refusing: Callable[..., str]
 ) -> None:
     refuses = refusing(49, "no")
-    assert len(directory(servers=[refuses])["directory.refusals"]()) == 1
-    assert directory(servers=[refuses, slapd.uri])["directory.refusals"]() == []
+    assert len(directory(servers=[refuses])["smtpout_directory.refusals"]()) == 1
+    assert directory(servers=[refuses, slapd.uri])["smtpout_directory.refusals"]() == []
 
 
 def test_ldaps_and_starttls_pass_with_the_right_authority(slapd: Slapd, directory: Callable[..., Any]) -> None:
     ldaps = f"ldaps://127.0.0.1:{slapd.tls_port}/"
-    assert directory(servers=[ldaps], ca_file=str(slapd.ca_file))["directory.check"]() == [ldaps]
-    assert directory(start_tls=True, ca_file=str(slapd.ca_file))["directory.check"]() == [slapd.uri]
+    assert directory(servers=[ldaps], ca_file=str(slapd.ca_file))["smtpout_directory.check"]() == [ldaps]
+    assert directory(start_tls=True, ca_file=str(slapd.ca_file))["smtpout_directory.check"]() == [slapd.uri]
 
 
 def test_an_unknown_authority_is_a_tls_fault(slapd: Slapd, fault: Callable[..., str]) -> None:
@@ -162,7 +162,7 @@ def test_an_account_that_may_read_nothing_is_named(fault: Callable[..., str]) ->
 @pytest.mark.parametrize("setting", ["recipient_filter", "login_filter"])
 def test_a_malformed_filter_is_named(directory: Callable[..., Any], setting: str) -> None:
     with pytest.raises(CommandExecutionError, match=r"\(\|\(mail=\*\) is not a filter"):
-        directory()["directory.check"](**{setting: "(|(mail=%s)"})
+        directory()["smtpout_directory.check"](**{setting: "(|(mail=%s)"})
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_malformed_filter_is_named(directory: Callable[..., Any], setting: str
 )
 def test_a_filter_that_nobody_matches_is_named(directory: Callable[..., Any], setting: str, path: str) -> None:
     with pytest.raises(CommandExecutionError, match=f"smtpout:directory:{path}: nobody below {BASE} matches"):
-        directory()["directory.check"](**{setting: "(sAMAccountName=%u)"})
+        directory()["smtpout_directory.check"](**{setting: "(sAMAccountName=%u)"})
 
 
 def test_an_attribute_that_no_recipient_has_is_named(fault: Callable[..., str]) -> None:
@@ -179,9 +179,9 @@ def test_an_attribute_that_no_recipient_has_is_named(fault: Callable[..., str]) 
 
 def test_a_filter_that_no_wildcard_fits_is_still_parsed(directory: Callable[..., Any]) -> None:
     modules = directory()
-    assert modules["directory.check"](recipient_filter="(mail:caseIgnoreMatch:=%s)")
+    assert modules["smtpout_directory.check"](recipient_filter="(mail:caseIgnoreMatch:=%s)")
     with pytest.raises(CommandExecutionError, match="is not a filter"):
-        modules["directory.check"](recipient_filter="(mail:caseIgnoreMatch:=%s")
+        modules["smtpout_directory.check"](recipient_filter="(mail:caseIgnoreMatch:=%s")
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,9 @@ def test_a_server_that_never_answers_does_not_hang_the_check(
 
 def test_a_recipient_is_found_whatever_its_case(directory: Callable[..., Any]) -> None:
     modules = directory()
-    assert modules["directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
-    assert modules["directory.recipient"]("USUARIO01@Domain01.DOM") == ["Usuario Uno"]
-    assert sorted(modules["directory.recipient"]("usuario02@domain02.dom")) == ["U. Dos", "Usuario Dos"]
+    assert modules["smtpout_directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
+    assert modules["smtpout_directory.recipient"]("USUARIO01@Domain01.DOM") == ["Usuario Uno"]
+    assert sorted(modules["smtpout_directory.recipient"]("usuario02@domain02.dom")) == ["U. Dos", "Usuario Dos"]
 
 
 @pytest.mark.skipif("ldap" not in POSTFIX_TYPES, reason="postfix-ldap is not installed")
@@ -245,62 +245,65 @@ def test_postfix_finds_the_same(slapd: Slapd, directory: Callable[..., Any], tmp
             ["postmap", "-q", address, f"ldap:{table}"], check=False, capture_output=True, text=True
         )
         assert postmap.stderr == ""
-        assert ",".join(modules["directory.recipient"](address) or []) == postmap.stdout.strip(), address
+        assert ",".join(modules["smtpout_directory.recipient"](address) or []) == postmap.stdout.strip(), address
 
 
 def test_an_unknown_recipient_is_not_found(directory: Callable[..., Any]) -> None:
     modules = directory()
-    assert modules["directory.recipient"]("nobody@domain01.dom") is None
-    assert modules["directory.recipient"]("usuario01") is None
+    assert modules["smtpout_directory.recipient"]("nobody@domain01.dom") is None
+    assert modules["smtpout_directory.recipient"]("usuario01") is None
 
 
 def test_an_address_of_another_domain_is_not_asked_for(directory: Callable[..., Any]) -> None:
-    assert directory(recipients="(|(mail=%s)(uid=%u))")["directory.recipient"]("usuario01@elsewhere.example") is None
+    assert (
+        directory(recipients="(|(mail=%s)(uid=%u))")["smtpout_directory.recipient"]("usuario01@elsewhere.example")
+        is None
+    )
 
 
 def test_an_address_cannot_change_the_filter(directory: Callable[..., Any]) -> None:
     modules = directory()
     for address in ("*@domain01.dom", "usuario0*@domain01.dom", "x)(uid=*@domain01.dom", "usuario01\\2a@domain01.dom"):
-        assert modules["directory.recipient"](address) is None
+        assert modules["smtpout_directory.recipient"](address) is None
 
 
 def test_a_recipient_without_the_result_attribute_is_not_found(directory: Callable[..., Any]) -> None:
-    assert directory(result_attribute="mobile")["directory.recipient"]("usuario01@domain01.dom") is None
+    assert directory(result_attribute="mobile")["smtpout_directory.recipient"]("usuario01@domain01.dom") is None
 
 
 def test_parts_of_the_address_fill_their_tokens(directory: Callable[..., Any]) -> None:
     modules = directory(recipients="(&(uid=%u)(mail=*@%d)(mail=*%2.%1))")
-    assert modules["directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
-    assert modules["directory.recipient"]("usuario01@domain02.dom") is None
+    assert modules["smtpout_directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
+    assert modules["smtpout_directory.recipient"]("usuario01@domain02.dom") is None
 
 
 def test_the_next_server_is_asked_when_the_first_is_down(slapd: Slapd, directory: Callable[..., Any]) -> None:
     modules = directory(servers=[f"ldap://127.0.0.1:{free_port()}", slapd.uri])
-    assert modules["directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
+    assert modules["smtpout_directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
 
 
 def test_a_login_finds_its_entry(directory: Callable[..., Any]) -> None:
     modules = directory()
-    assert modules["directory.login"]("usuario01") == f"uid=usuario01,ou=people,{BASE}"
-    assert modules["directory.login"]("usuario01@domain01.dom") is None
-    assert modules["directory.login"]("usuario0*") is None
+    assert modules["smtpout_directory.login"]("usuario01") == f"uid=usuario01,ou=people,{BASE}"
+    assert modules["smtpout_directory.login"]("usuario01@domain01.dom") is None
+    assert modules["smtpout_directory.login"]("usuario0*") is None
 
 
 def test_a_login_by_mail_address_keeps_its_domain(slapd: Slapd, tmp_path: Path) -> None:
     modules = minion(tmp_path, slapd.pillar(login="mail") | {"verify": {}})
-    assert modules["directory.login"]("usuario01@domain01.dom") == f"uid=usuario01,ou=people,{BASE}"
-    assert modules["directory.login"]("usuario01@evil.test") is None
+    assert modules["smtpout_directory.login"]("usuario01@domain01.dom") == f"uid=usuario01,ou=people,{BASE}"
+    assert modules["smtpout_directory.login"]("usuario01@evil.test") is None
 
 
 def test_a_login_without_parentheses_and_with_tokens(directory: Callable[..., Any]) -> None:
     entry = f"uid=usuario01,ou=people,{BASE}"
-    assert directory(login="mail=%U@%d", senders="any")["directory.login"]("usuario01@domain01.dom") == entry
-    assert directory(login="mail=%U%R", senders="any")["directory.login"]("usuario01@domain01.dom") == entry
+    assert directory(login="mail=%U@%d", senders="any")["smtpout_directory.login"]("usuario01@domain01.dom") == entry
+    assert directory(login="mail=%U%R", senders="any")["smtpout_directory.login"]("usuario01@domain01.dom") == entry
 
 
 def test_a_login_with_two_entries_is_refused_as_saslauthd_does(directory: Callable[..., Any]) -> None:
     with pytest.raises(CommandExecutionError, match="finds 2 entries for twin"):
-        directory()["directory.login"]("twin")
+        directory()["smtpout_directory.login"]("twin")
 
 
 @pytest.mark.parametrize("test", [False, True])
@@ -330,7 +333,7 @@ def test_a_missing_ldap3_is_said_in_so_many_words(
 
     monkeypatch.setattr(importlib, "import_module", without_ldap3)
     with pytest.raises(CommandNotFoundError, match="ldap3 is missing from Salt's Python"):
-        modules["directory.recipient"]("usuario01@domain01.dom")
+        modules["smtpout_directory.recipient"]("usuario01@domain01.dom")
     ret = apply(modules, "directory.reachable", test=test)
     assert ret["result"] is result
     assert "ldap3 is missing from Salt's Python" in ret["comment"]

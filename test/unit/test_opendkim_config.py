@@ -114,6 +114,6 @@ def test_a_dry_run_minds_no_key_that_is_still_to_be_made(check: Check, tmp_path:
 
 
 def test_a_machine_without_opendkim_is_told_apart(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("salt.utils.path.which", lambda _: None)
-    with pytest.raises(CommandNotFoundError, match="opendkim isn't installed"):
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    with pytest.raises(CommandNotFoundError, match="opendkim is not installed"):
         modules["opendkim_config.check"]({"/etc/opendkim.conf": "/nonexistent"})

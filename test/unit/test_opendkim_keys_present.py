@@ -216,11 +216,27 @@ def test_the_sites_own_keys_are_the_default(
 
 
 def test_one_key_that_fails_does_not_keep_the_others_from_being_made(modules: Any, tmp_path: Path) -> None:
-    paths = [str(tmp_path / name) for name in ("one", "two", "three")]
+    # Many more than cores, and the one that fails is among the first: the others still wait when it does.
+    paths = [str(tmp_path / f"{number:03}") for number in range(20 * (os.cpu_count() or 1))]
     Path(paths[1]).touch()
-    with pytest.raises(CommandExecutionError, match=paths[1]):
+    with pytest.raises(CommandExecutionError, match=f"{paths[1]} exists"):
         modules["opendkim.generate_keys"](paths, bits=1024)
-    assert sorted(os.listdir(tmp_path)) == ["one", "three", "two"]
+    assert sorted(os.listdir(tmp_path)) == [Path(path).name for path in paths]
+    assert [path for path in paths if not Path(path).stat().st_size] == [paths[1]]
+
+
+def test_one_key_that_fails_does_not_keep_those_of_pillar_from_being_installed(
+    present: Present, modules: Any, tmp_path: Path, shared_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_pillar(monkeypatch, modules, {"a.dom": shared_key, "b.dom": shared_key})
+    made, first, second = keys_in(tmp_path, "made.dom", "a.dom", "b.dom")
+    unwritable = "/proc/none/smtpout.private"  # root, too, makes nothing there
+    keys = [made | {"path": unwritable}, first | {"from_pillar": True}, second | {"from_pillar": True}]
+    ret = present(keys)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert unwritable in ret["comment"]
+    for key in (first, second):
+        assert Path(key["path"]).read_text(encoding="utf-8").strip() == shared_key.strip()
 
 
 def test_a_thousand_domains_are_looked_at_in_seconds(present: Present, modules: Any, tmp_path: Path) -> None:

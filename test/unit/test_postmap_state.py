@@ -277,7 +277,7 @@ def test_a_table_that_cannot_be_built_fails_and_stays(lmdb: Table, entries: dict
 
 @pytest.fixture
 def no_postfix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("salt.utils.path.which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
 
 
 @pytest.mark.usefixtures("no_postfix")
@@ -289,7 +289,7 @@ def test_without_postfix_test_mode_predicts_all_of_a_new_table(table: Table) -> 
 
 def test_without_postfix_test_mode_compares_the_texts(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     table.built(BEFORE)
-    monkeypatch.setattr("salt.utils.path.which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     ret = table.built(AFTER, test=True)
     assert (ret["result"], ret["changes"]) == (None, DIFFERENCE)
     assert table.built({"two words": "x"}, test=True)["result"] is False

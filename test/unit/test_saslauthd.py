@@ -173,7 +173,7 @@ class TestLogins:
         caplog.set_level(logging.NOTSET)
         modules = minion(tmp_path, slapd.pillar())
         assert modules["saslauthd.authenticate"]("usuario01", socket=daemon(saslauthd_conf(slapd.uri)).socket) is True
-        assert modules["directory.check"]() == [slapd.uri]
+        assert modules["smtpout_directory.check"]() == [slapd.uri]
         assert USER_PASSWORD not in caplog.text
         assert BIND_PASSWORD not in caplog.text
 

@@ -22,11 +22,13 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from smtpout_core.folder import private
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ class _Places(NamedTuple):
 
 
 def complaints(
-    staged: dict[str, str],
+    staged: Mapping[str, str],
     directory: str = "/etc/postfix",
     queue_directory: str = "/var/spool/postfix",
     data_directory: str = "/var/lib/postfix",
@@ -83,13 +85,7 @@ def complaints(
 
     Where namespaces can't be made, in a container without the right to, nothing is tried and nothing returned.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local postfix_trial.complaints '{/etc/postfix/main.cf: /tmp/new/etc/postfix/main.cf}'
-
-    :param staged: staged path by live path, as ``postfix_config.check`` gets it.
+    :param staged: staged path by live path, as a check of the configuration gets it.
     :param directory: the live configuration directory; what isn't staged is taken from there.
     :param queue_directory: and the others: these parameters as the staged main.cf has them.
     """
@@ -99,7 +95,7 @@ def complaints(
         return []
     main = os.path.join(directory, "main.cf")
     prefix = staged[main].removesuffix(main)
-    with __salt__["aside.folder"](os.path.dirname(prefix)) as path, _near(path) as folder:
+    with private(os.path.dirname(prefix)) as path, _near(path) as folder:
         _furnish(folder, places, staged, prefix)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
             journal.bind(str(folder / "dev/log"))
@@ -118,7 +114,7 @@ def _near(path: str) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _furnish(folder: Path, places: _Places, staged: dict[str, str], prefix: str) -> None:
+def _furnish(folder: Path, places: _Places, staged: Mapping[str, str], prefix: str) -> None:
     """Lay out configuration, queue and devices of the trial."""
     owner, group = pwd.getpwnam(places.owner).pw_uid, grp.getgrnam(places.group).gr_gid
     config = folder / "config"

@@ -1,7 +1,7 @@
 """
 Ask the directory what Postfix and saslauthd ask it, and say in words which of the site's settings is wrong.
 
-Needs ldap3 in Salt's own Python; without it every function here raises ``CommandNotFoundError``, which says so.
+Needs ldap3 in Salt's own Python; without it every function here raises ``NotInstalledError``, which says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
-from salt.exceptions import CommandExecutionError, CommandNotFoundError
+from smtpout_core.directory import filters
+from smtpout_core.errors import NotInstalledError, RelayError
 
 # What Active Directory (and Samba) add to "invalid credentials": the Win32 error in hexadecimal, [MS-ERREF] 2.2.
 AD_SUBCODES = {
@@ -31,113 +32,59 @@ AD_SUBCODES = {
 }
 
 
-class _Refused(CommandExecutionError):
+class _Refused(RelayError):
     """The directory answers, and the site's settings are not what it has."""
 
 
-def check(
-    servers: list[str] | None = None,
-    base: str | None = None,
-    scope: str | None = None,
-    bind_dn: str | None = None,
-    bind_password: str | None = None,
-    start_tls: bool | None = None,
-    ca_file: str | None = None,
-    timeout: float | None = None,
-    login_filter: str | None = None,
-    recipient_filter: str | None = None,
-    result_attribute: str | None = None,
-) -> list[str]:
-    """
-    Try the whole of the site's directory settings on every server, and return the servers, which are all fine then.
+def check(settings: dict[str, Any], **changes: Any) -> list[str]:
+    """Try the whole of the site's directory settings on every server, and return the servers, which are all fine then.
 
     Certificates are checked always, against ``ca_file`` or the system's authorities.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call directory.check
-
-    servers
-        ``ldap://`` and ``ldaps://`` URIs. This and all that follow are by default what ``smtpout:directory`` has.
-    base
-        The entry below which is searched.
-    scope
-        ``sub``, ``one`` or ``base``.
-    bind_dn
-        The account that searches.
-    bind_password
-        Its password. Don't type it into a command line: it would stand in the process list.
-    start_tls
-        Whether an ``ldap://`` connection is encrypted before the password is sent.
-    ca_file
-        The authority that the servers' certificates are checked with.
-    timeout
-        Seconds for the connection and for each answer.
-    login_filter
-        The filter of users who log in, with saslauthd's tokens.
-    recipient_filter
-        The filter of addresses that exist, with Postfix's tokens.
-    result_attribute
-        The attribute that Postfix asks of a recipient.
-
-    raises
-        CommandExecutionError which says of each server which setting is wrong: not reachable, TLS, bind, base, a
-        filter, an attribute that no recipient has. CommandNotFoundError when ldap3 is missing.
+    :param settings: the site's.
+    :param changes: what is tried instead of a value of ``smtpout:directory``, such as ``servers``; None is no change.
+    :raises RelayError: says of each server which setting is wrong: not reachable, TLS, bind, base, a filter, an
+        attribute that no recipient has.
+    :raises NotInstalledError: ldap3 is missing.
     """
-    given = locals()
-    site = _site() | {name: value for name, value in given.items() if value is not None}
+    site = _site(settings) | {name: value for name, value in changes.items() if value is not None}
     faults = {server: fault for server in site["servers"] if (fault := _server_fault(server, site))}
     if faults:
-        raise CommandExecutionError("\n".join(f"{server}: {fault}" for server, fault in faults.items()))
+        raise RelayError("\n".join(f"{server}: {fault}" for server, fault in faults.items()))
     return site["servers"]
 
 
-def refusals() -> list[str]:
-    """
-    Return what servers refuse of the site's settings; nothing where one of them serves, or none can be asked.
+def refusals(settings: dict[str, Any]) -> list[str]:
+    """Return what servers refuse of the site's settings; nothing where one of them serves, or none can be asked.
 
     For the moment before settings go live: a wrong one is found out in time, and a directory that is down is no reason
     to leave a relay without its configuration.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call directory.refusals
+    :param settings: the site's.
+    :raises NotInstalledError: ldap3 is missing.
     """
-    site = _site()
+    site = _site(settings)
     faults = {server: _server_fault(server, site) for server in site["servers"]}
     if None in faults.values():
         return []
     return [f"{server}: {fault}" for server, fault in faults.items() if isinstance(fault, _Refused)]
 
 
-def recipient(address: str) -> list[str] | None:
-    """
-    Return what Postfix's recipient map finds for an address, or None where it finds nothing and refuses it.
+def recipient(settings: dict[str, Any], address: str) -> list[str] | None:
+    """Return what Postfix's recipient map finds for an address, or None where it finds nothing and refuses it.
 
     Does what ``postmap -q ADDRESS ldap:FILE`` does: the address in small letters and of a domain of the site, tokens of
     ``query_filter`` filled in with RFC 4515 escapes, the values of ``result_attribute`` of all entries; an entry that
     lacks it is not found (ldap_table(5)).
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call directory.recipient usuario01@domain01.dom
-
-    address
-        The whole address.
-
-    raises
-        CommandExecutionError when no server serves or the filter is malformed.
+    :param settings: the site's.
+    :param address: the whole address.
+    :raises RelayError: no server serves or the filter is malformed.
     """
-    site = _site()
+    site = _site(settings)
     address = address.lower()
-    filled = __salt__["directory_filter.postfix"](site["recipient_filter"], address)
-    domains = {domain.lower() for domain in __salt__["smtpout.settings"]()["domains"]}
+    filled = filters.postfix(site["recipient_filter"], address)
+    domains = {domain.lower() for domain in settings["domains"]}
     if filled is None or address.rpartition("@")[2] not in domains:
         return None
     attribute = site["result_attribute"]
@@ -147,41 +94,32 @@ def recipient(address: str) -> list[str] | None:
     return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values] or None
 
 
-def login(user: str) -> str | None:
-    """
-    Return the name (DN) of the entry that saslauthd would log in as, or None where it would refuse the user.
+def login(settings: dict[str, Any], user: str) -> str | None:
+    """Return the name (DN) of the entry that saslauthd would log in as, or None where it would refuse the user.
 
     Holds for a saslauthd that runs with ``-r``: without it ``%u`` has lost the part after the ``@``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call directory.login usuario01
-
-    user
-        Name as typed into the mail program.
-
-    raises
-        CommandExecutionError when the filter finds several entries (saslauthd refuses such a user), when it is
+    :param settings: the site's.
+    :param user: name as typed into the mail program.
+    :raises RelayError: the filter finds several entries (saslauthd refuses such a user), when it is
         malformed, or when no server serves.
     """
-    site = _site()
+    site = _site(settings)
     with _serving(site) as connection:
-        filled = __salt__["directory_filter.saslauthd"](site["login_filter"], user)
+        filled = filters.saslauthd(site["login_filter"], user)
         entries = _search(connection, site, filled, "login")
     if len(entries) > 1:
-        raise CommandExecutionError(
+        raise RelayError(
             f"smtpout:directory:login finds {len(entries)} entries for {user}, and saslauthd then refuses the user:"
             f" {'; '.join(sorted(entry['dn'] for entry in entries))}"
         )
     return entries[0]["dn"] if entries else None
 
 
-def _site() -> dict[str, Any]:
+def _site(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the site's directory settings, which nothing can be done with without ldap3."""
     _ldap3()
-    return __salt__["smtpout.settings"]()["directory"]
+    return settings["directory"]
 
 
 def _ldap3() -> Any:
@@ -191,10 +129,10 @@ def _ldap3() -> Any:
         return importlib.import_module("ldap3")
     except ImportError:
         said = "ldap3 is missing from Salt's Python; install it with `salt-pip install ldap3`, or Salt's own `pip`"
-        raise CommandNotFoundError(said) from None
+        raise NotInstalledError(said) from None
 
 
-def _server_fault(server: str, site: dict[str, Any]) -> CommandExecutionError | None:
+def _server_fault(server: str, site: dict[str, Any]) -> RelayError | None:
     """Return the first setting that is wrong on one server; the next ones need it."""
     try:
         with _bound(server, site) as connection:
@@ -207,7 +145,7 @@ def _server_fault(server: str, site: dict[str, Any]) -> CommandExecutionError | 
                     " may not read it; Postfix would refuse them all"
                 )
             _check_filter(connection, site, "login", site["login_filter"])
-    except CommandExecutionError as err:
+    except RelayError as err:
         return err
     return None
 
@@ -237,7 +175,7 @@ def _check_base(connection: Any, site: dict[str, Any]) -> None:
         nearest = f"; what exists is {err.dn}" if err.dn else ""
         raise _Refused(f"{wrong} does not exist, or {site['bind_dn']} may not read it{nearest}") from None
     except ldap3.core.exceptions.LDAPException as err:
-        raise CommandExecutionError(f"{wrong}: {_words(err)}") from None
+        raise RelayError(f"{wrong}: {_words(err)}") from None
     if not _entries(connection):
         raise _Refused(f"{wrong} is held by another server, or {site['bind_dn']} may not read it")
 
@@ -265,7 +203,7 @@ def _search(
     except ldap3.core.exceptions.LDAPInvalidFilterError:
         raise _Refused(f"smtpout:directory:{path}: {whole} is not a filter (RFC 4515)") from None
     except ldap3.core.exceptions.LDAPException as err:
-        raise CommandExecutionError(f"smtpout:directory:{path}: {whole}: {_words(err)}") from None
+        raise RelayError(f"smtpout:directory:{path}: {whole}: {_words(err)}") from None
     return _entries(connection)
 
 
@@ -282,12 +220,12 @@ def _serving(site: dict[str, Any]) -> Iterator[Any]:
         with contextlib.ExitStack() as stack:
             try:
                 connection = stack.enter_context(_bound(server, site))
-            except CommandExecutionError as err:
+            except RelayError as err:
                 faults.append(f"{server}: {err}")
                 continue
             yield connection
             return
-    raise CommandExecutionError("\n".join(faults))
+    raise RelayError("\n".join(faults))
 
 
 @contextlib.contextmanager
@@ -320,7 +258,7 @@ def _address(server: str) -> tuple[str, int, bool]:
     """Return a URI's host, port and whether it is encrypted from the first byte."""
     parts = urllib.parse.urlsplit(server)
     if parts.scheme not in ("ldap", "ldaps") or not parts.hostname:
-        raise CommandExecutionError("smtpout:directory:servers: right would be ldap:// or ldaps:// and a host")
+        raise RelayError("smtpout:directory:servers: right would be ldap:// or ldaps:// and a host")
     encrypted = parts.scheme == "ldaps"
     return parts.hostname, parts.port or (636 if encrypted else 389), encrypted
 
@@ -330,10 +268,10 @@ def _check_reachable(host: str, port: int, timeout: float) -> None:
     try:
         socket.create_connection((host, port), timeout).close()
     except socket.gaierror as err:
-        raise CommandExecutionError(f"the name {host} has no address: {err.strerror}") from None
+        raise RelayError(f"the name {host} has no address: {err.strerror}") from None
     except OSError as err:
         reason = err.strerror or f"no answer within {timeout} s (is a firewall between?)"
-        raise CommandExecutionError(
+        raise RelayError(
             f"port {port} can't be reached: {reason}; is the server up, and does every firewall let this host through?"
         ) from None
 
@@ -360,7 +298,7 @@ def _open(ldap3: Any, connection: Any, site: dict[str, Any]) -> None:
         if site.get("start_tls") and not connection.server.ssl:
             connection.start_tls(read_server_info=False)
     except (ldap3.core.exceptions.LDAPException, OSError) as err:
-        raise CommandExecutionError(
+        raise RelayError(
             f"TLS fails: {_words(err)} (smtpout:directory:ca_file is {site.get('ca_file') or 'not set'})"
         ) from None
 
@@ -382,9 +320,9 @@ def _bind(ldap3: Any, connection: Any, site: dict[str, Any], timeout: float) -> 
         raise _Refused(said) from None
     except (exceptions.LDAPSocketReceiveError, exceptions.LDAPResponseTimeoutError, TimeoutError):
         said = f"takes connections and doesn't answer within {timeout} s"
-        raise CommandExecutionError(f"{said}; Postfix and saslauthd hang on it and never ask the next one") from None
+        raise RelayError(f"{said}; Postfix and saslauthd hang on it and never ask the next one") from None
     except (exceptions.LDAPException, OSError) as err:
-        raise CommandExecutionError(f"{account} is refused: {_words(err)}") from None
+        raise RelayError(f"{account} is refused: {_words(err)}") from None
 
 
 def _words(err: Exception) -> str:

@@ -19,10 +19,8 @@ PREFIX = ".smtpout-aside."
 
 
 @contextmanager
-def folder(parent: str | None = None) -> Iterator[str]:
+def private(parent: str | None = None) -> Iterator[str]:
     """Give the path of a new folder that only this user may enter, and remove it afterwards.
-
-    CLI Example: none, since the folder ends with the process.
 
     :param parent: where to make it; the system's temporary directory by default.
     """
@@ -38,12 +36,6 @@ def folder(parent: str | None = None) -> Iterator[str]:
 
 def sweep(parent: str) -> None:
     """Remove the folders that killed runs have left.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local aside.sweep /tmp
 
     :param parent: where they were made.
     """

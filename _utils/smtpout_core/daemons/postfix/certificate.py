@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from salt.exceptions import CommandExecutionError
+from smtpout_core import files
+from smtpout_core.errors import RelayError, os_errors_told
 
 # Who a certificate made here says it belongs to: it may be replaced, and no other one may.
 MAKER = "smtpout"
@@ -31,65 +31,33 @@ def create_self_signed(path: str, common_name: str, names: Sequence[str] = (), d
     The file has the key first, then the certificate (postconf(5)), and mode 0600, root's. It appears whole, by rename,
     in a folder that is made where it is missing.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local certificate.create_self_signed /etc/postfix/self-signed.pem mail.domain01.dom
-
-    path
-        The file. A certificate made here before is replaced; anything else that is there stays, and is an error.
-
-    common_name
-        The server's name.
-
-    names
-        More names that clients know the server by.
-
-    days
-        How long it holds. Apple's systems trust none that holds longer than 825 days (support.apple.com/HT210176).
-
-    Raises CommandExecutionError where another file is there, a name is none, or the file can't be written.
+    :param path: The file. A certificate made here before is replaced; anything else that is there stays, and is an
+        error.
+    :param common_name: The server's name.
+    :param names: More names that clients know the server by.
+    :param days: How long it holds. Apple's systems trust none that holds longer than 825 days
+        (support.apple.com/HT210176).
+    :raises RelayError: another file is there, a name is none, or the file can't be written.
     """
     if os.path.lexists(path) and not info(path)["self_made"]:
-        raise CommandExecutionError(f"{path} wasn't made by {MAKER}; it stays")
+        raise RelayError(f"{path} wasn't made by {MAKER}; it stays")
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     certificate = _self_signed(key, common_name, names, days)
-    try:
-        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-        descriptor, aside = tempfile.mkstemp(prefix=".smtpout-", dir=os.path.dirname(path))
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(key.private_bytes(*form))
-                file.write(certificate.public_bytes(serialization.Encoding.PEM))
-                file.flush()
-                os.fsync(descriptor)
-            os.rename(aside, path)
-        except OSError:
-            os.unlink(aside)
-            raise
-    except OSError as error:
-        raise CommandExecutionError(f"{path}: {error.strerror}") from error
+    text = key.private_bytes(*form) + certificate.public_bytes(serialization.Encoding.PEM)
+    with os_errors_told():
+        files.write(path, text, 0o600)
     return info(path)
 
 
 def info(path: str) -> dict[str, Any]:
     """Return what a certificate says.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local certificate.info /etc/postfix/self-signed.pem
-
-    path
-        A file with PEM texts; the first certificate in it, the server's, is told about.
-
+    :param path: A file with PEM texts; the first certificate in it, the server's, is told about.
     The result has ``subject``, ``names`` (sorted), ``not_after`` (UTC, as in 2028-02-26T09:00:00+00:00), ``days_left``,
     ``self_signed`` and ``self_made`` (by :func:`create_self_signed`).
 
-    Raises CommandExecutionError where no certificate can be read.
+    :raises RelayError: no certificate can be read.
     """
     try:
         with open(path, "rb") as file:
@@ -97,9 +65,9 @@ def info(path: str) -> dict[str, Any]:
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = {str(name.value) for name in alternatives}
     except OSError as error:
-        raise CommandExecutionError(f"{path}: {error.strerror}") from error
+        raise RelayError(f"{path}: {error.strerror}") from error
     except ValueError as error:
-        raise CommandExecutionError(f"{path}: no certificate in PEM form: {error}") from error
+        raise RelayError(f"{path}: no certificate in PEM form: {error}") from error
     except x509.ExtensionNotFound:
         names = set()
     organisations = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
@@ -126,7 +94,7 @@ def _self_signed(key: rsa.RSAPrivateKey, common_name: str, names: Sequence[str],
             ]
         )
     except ValueError as error:
-        raise CommandExecutionError(f"no certificate for {', '.join([common_name, *names])}: {error}") from error
+        raise RelayError(f"no certificate for {', '.join([common_name, *names])}: {error}") from error
     now = dt.datetime.now(dt.timezone.utc)
     usage = x509.KeyUsage(
         digital_signature=True,

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
+from smtpout_core.errors import RelayError
 
 HEADER = "# Managed by Salt (postmap.built): what is edited here gets lost.\n"
 SEPARATOR = {"postmap": "\t", "postalias": ": "}
@@ -34,23 +34,11 @@ RULES = ("cidr", *PATTERNS)  # tried one after the other, so that nothing is a d
 
 
 def render(entries: Mapping[str, Any] | Sequence[Sequence[Any]], type: str, program: str = "postmap") -> dict[str, Any]:
-    """
-    Return the ``text`` of a table and the ``complaints`` about its entries, which never show a value.
+    """Return the ``text`` of a table and the ``complaints`` about its entries, which never show a value.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call postmap_format.render '{"example.org": "smtp:[192.0.2.1]:25"}' lmdb
-
-    entries
-        a dict, or a list of [key, value] pairs, in the order of the text
-
-    type
-        the type of the table, such as ``lmdb``
-
-    program
-        ``postmap``, or ``postalias`` for aliases
+    :param entries: a dict, or a list of [key, value] pairs, in the order of the text
+    :param type: the type of the table, such as ``lmdb``
+    :param program: ``postmap``, or ``postalias`` for aliases
     """
     pairs = list(entries.items()) if isinstance(entries, Mapping) else list(entries)
     complaints = [complaint for pair in pairs for complaint in _entry_complaints(pair, type, program)]
@@ -61,20 +49,11 @@ def render(entries: Mapping[str, Any] | Sequence[Sequence[Any]], type: str, prog
 
 
 def parse(text: str, type: str, program: str = "postmap") -> dict[str, Any]:
-    """
-    Return the ``entries`` of a text as (key, value) pairs, and the ``complaints`` about it, which never show a value.
+    """Return the ``entries`` of a text as (key, value) pairs and the ``complaints`` about it, which never show a value.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call postmap_format.parse 'example.org smtp:[192.0.2.1]:25' lmdb
-
-    text
-        the content of the text file
-
-    type, program
-        as in ``postmap_format.render``
+    :param text: the content of the text file
+    :param type: as in ``render``
+    :param program: likewise.
     """
     pairs, complaints = [], []
     for number, line in _logical_lines(text):
@@ -87,22 +66,13 @@ def parse(text: str, type: str, program: str = "postmap") -> dict[str, Any]:
 
 
 def read_cdb(path: str) -> list[tuple[str, str]]:
-    """
-    Return the (key, value) pairs of a constant database, which postmap lists only from Postfix 3.10 on.
+    """Return the (key, value) pairs of a constant database, which postmap lists only from Postfix 3.10 on.
 
     It begins with the places and sizes of 256 hash tables; these follow the records, which start at byte 2048
     (https://cr.yp.to/cdb/cdb.txt).
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call postmap_format.read_cdb /etc/postfix/transport.cdb
-
-    path
-        the database
-
-    Raises CommandExecutionError when it is missing, truncated or something else.
+    :param path: the database
+    :raises RelayError: it is missing, truncated or something else.
     """
     try:
         with open(path, "rb") as file:
@@ -120,7 +90,7 @@ def read_cdb(path: str) -> list[tuple[str, str]]:
             pairs.append((key.decode(errors="backslashreplace"), value.decode(errors="backslashreplace")))
             at = after
     except (OSError, struct.error) as error:
-        raise CommandExecutionError(f"{path} can't be read as a constant database: {error}") from error
+        raise RelayError(f"{path} can't be read as a constant database: {error}") from error
     return pairs
 
 

@@ -11,29 +11,21 @@ firewall alone; for ufw, Salt has none.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import salt.utils.path
-from salt.exceptions import CommandExecutionError
+from smtpout_core import command
 
 # ufw's rules with the names of applications and services resolved to ports; `ufw show added` has the names.
 UFW_RULES = ("/etc/ufw/user.rules", "/etc/ufw/user6.rules")
 
 
 def active() -> str | None:
-    """Tell which firewall is active: ``firewalld``, ``ufw``, or None for neither.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local host_firewall.active
-    """
-    if salt.utils.path.which("firewall-cmd") and _run("firewall-cmd", "--state", check=False) == "running":
+    """Tell which firewall is active: ``firewalld``, ``ufw``, or None for neither."""
+    if shutil.which("firewall-cmd") and _run("firewall-cmd", "--state", check=False) == "running":
         return "firewalld"
-    if salt.utils.path.which("ufw") and "Status: active" in _run("ufw", "status").splitlines():
+    if shutil.which("ufw") and "Status: active" in _run("ufw", "status").splitlines():
         return "ufw"
     return None
 
@@ -41,16 +33,10 @@ def active() -> str | None:
 def openings(firewall: str, services: dict[str, int], zones: Sequence[str] = ()) -> list[str]:
     """Return the openings that let services in.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local host_firewall.openings firewalld '{smtp: 25}' zones='[public]'
-
     :param firewall: ``firewalld`` or ``ufw``.
     :param services: TCP ports by the names that firewalld has for them.
     :param zones: firewalld's zones; none for its default zone, where every interface is that has no other.
-    :raises CommandExecutionError: firewalld's own words.
+    :raises RelayError: firewalld's own words.
     """
     if firewall == "ufw":
         return [f"{port}/tcp" for port in services.values()]
@@ -63,16 +49,10 @@ def settled(firewall: str, wanted: Sequence[str], services: dict[str, int]) -> l
 
     Such a rule may be narrower than an opening, or refuse; it is the site's word, and an opening would overrule it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local host_firewall.settled ufw '[25/tcp]' '{smtp: 25}'
-
     :param firewall: ``firewalld`` or ``ufw``.
     :param wanted: as ``openings`` returns them.
     :param services: as for ``openings``.
-    :raises CommandExecutionError: the firewall's own words.
+    :raises RelayError: the firewall's own words.
     """
     if firewall == "ufw":
         ruled = list(_ruled_by_ufw())
@@ -88,15 +68,9 @@ def settled(firewall: str, wanted: Sequence[str], services: dict[str, int]) -> l
 def allow(firewall: str, opening: str) -> None:
     """Have the firewall let something in, now and after its next start.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local host_firewall.allow ufw 25/tcp
-
     :param firewall: ``firewalld`` or ``ufw``.
     :param opening: as ``openings`` returns it.
-    :raises CommandExecutionError: the firewall's own words.
+    :raises RelayError: the firewall's own words.
     """
     if firewall == "ufw":
         _run("ufw", "allow", opening, "comment", "smtpout")
@@ -107,15 +81,9 @@ def allow(firewall: str, opening: str) -> None:
 def withdraw(firewall: str, opening: str) -> None:
     """Have the firewall no longer let something in; nothing happens where it doesn't.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local host_firewall.withdraw ufw 25/tcp
-
     :param firewall: ``firewalld`` or ``ufw``.
     :param opening: as ``openings`` returns it.
-    :raises CommandExecutionError: the firewall's own words.
+    :raises RelayError: the firewall's own words.
     """
     if firewall == "ufw":
         _run("ufw", "delete", "allow", opening)
@@ -165,9 +133,6 @@ def _ruled_by_ufw() -> Iterator[tuple[int, int]]:
                 yield int(first), int(last or first)
 
 
-def _run(*command: str, check: bool = True) -> str:
+def _run(*arguments: str, check: bool = True) -> str:
     """Run one of a firewall's own commands, and return what it prints."""
-    result: dict[str, Any] = __salt__["cmd.run_all"](list(command), python_shell=False, ignore_retcode=True, timeout=60)
-    if check and result["retcode"] != 0:
-        raise CommandExecutionError(f"{' '.join(command)}: {result['stderr'] or result['stdout']}")
-    return result["stdout"]
+    return command.run(arguments, check=check).output.strip()

@@ -1,6 +1,6 @@
 """The filters that Postfix and saslauthd make of the site's patterns.
 
-Needs ldap3, as the module ``directory`` does, which asks with them.
+Needs ldap3, as :mod:`smtpout_core.directory.ask` does, which asks with them.
 """
 
 from __future__ import annotations
@@ -10,19 +10,10 @@ import re
 
 
 def postfix(pattern: str, address: str) -> str | None:
-    """
-    Return ``query_filter`` for an address; None where ldap_table(5) makes no query.
+    """Return ``query_filter`` for an address; None where ldap_table(5) makes no query.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call directory_filter.postfix '(mail=%s)' usuario01@domain01.dom
-
-    pattern
-        The filter with Postfix's tokens.
-    address
-        The whole address.
+    :param pattern: The filter with Postfix's tokens.
+    :param address: The whole address.
     """
     local, domain = address.rsplit("@", 1) if "@" in address else (address, "")
     tokens = {"s": address, "u": local, "d": domain} | _labels(domain)
@@ -33,19 +24,10 @@ def postfix(pattern: str, address: str) -> str | None:
 
 
 def saslauthd(pattern: str, user: str) -> str:
-    """
-    Return ``ldap_filter`` for a user, as lak_expand_tokens() of saslauthd/lak.c does under ``-r``.
+    """Return ``ldap_filter`` for a user, as lak_expand_tokens() of saslauthd/lak.c does under ``-r``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call directory_filter.saslauthd 'sAMAccountName=%u' usuario01
-
-    pattern
-        The filter with saslauthd's tokens.
-    user
-        Name as typed into the mail program.
+    :param pattern: The filter with saslauthd's tokens.
+    :param user: Name as typed into the mail program.
     """
     local, _, domain = user.partition("@")
     realm = user.rsplit("@", 1)[1] if "@" in user else ""

@@ -12,22 +12,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from salt.exceptions import CommandExecutionError
+from smtpout_core import command
+from smtpout_core.errors import RelayError
 
 
 def current(things: Sequence[str]) -> dict[str, str]:
     """Return what the policy says of each thing; an empty string for a port of which it says nothing.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local selinux_policy.current '["port 8892", "label /etc/aliases.lmdb"]'
-
     :param things: as above.
-    :raises CommandExecutionError: the tools' own words; a boolean that the policy doesn't have.
+    :raises RelayError: the tools' own words; a boolean that the policy doesn't have.
     """
     by_kind: dict[str, list[str]] = {}
     for thing in things:
@@ -43,15 +37,9 @@ def current(things: Sequence[str]) -> dict[str, str]:
 def change(thing: str, new: str) -> None:
     """Have the policy say something else, for good.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local selinux_policy.change 'port 8892' milter_port_t
-
     :param thing: as above.
     :param new: what it is to say.
-    :raises CommandExecutionError: the tool's own words.
+    :raises RelayError: the tool's own words.
     """
     kind, _, subject = thing.partition(" ")
     if kind == "boolean":
@@ -65,15 +53,9 @@ def change(thing: str, new: str) -> None:
 def take_back(thing: str, old: str) -> None:
     """Have the policy say again what it did before a change.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local selinux_policy.take_back 'port 8892' ''
-
     :param thing: as above.
     :param old: what a boolean was; files and ports go back to the policy's own word.
-    :raises CommandExecutionError: the tool's own words.
+    :raises RelayError: the tool's own words.
     """
     kind, _, subject = thing.partition(" ")
     if kind == "boolean":
@@ -87,14 +69,8 @@ def take_back(thing: str, old: str) -> None:
 def mislabelled(paths: Sequence[str]) -> dict[str, dict[str, str]]:
     """Return the files whose label isn't the policy's, with the label that they have and the one that is right.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local selinux_policy.mislabelled '[/etc/aliases]'
-
     :param paths: files and directories, without what is in them; one that isn't there is left out.
-    :raises CommandExecutionError: restorecon's own words.
+    :raises RelayError: restorecon's own words.
     """
     there = [path for path in paths if os.path.lexists(path)]
     said = _run("restorecon", "-n", "-v", *there) if there else ""
@@ -105,14 +81,8 @@ def mislabelled(paths: Sequence[str]) -> dict[str, dict[str, str]]:
 def relabel(paths: Sequence[str]) -> None:
     """Give files the label that the policy has for them.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local selinux_policy.relabel '[/etc/aliases]'
-
     :param paths: as ``mislabelled`` returns them.
-    :raises CommandExecutionError: restorecon's own words.
+    :raises RelayError: restorecon's own words.
     """
     _run("restorecon", *paths)
 
@@ -139,7 +109,7 @@ def _booleans(names: list[str]) -> dict[str, str]:
     found = re.findall(r"^(\S+)\s+\((\w+)\s*,\s*(\w+)\)", said, re.MULTILINE)
     values = {name: (now, later) for name, now, later in found}
     if unknown := [name for name in names if name not in values]:
-        raise CommandExecutionError(f"SELinux's policy has no boolean {', '.join(unknown)}.")
+        raise RelayError(f"SELinux's policy has no boolean {', '.join(unknown)}.")
     return {name: now if now == later else f"{now}, then {later}" for name in names for now, later in [values[name]]}
 
 
@@ -150,11 +120,6 @@ def _semanage(*arguments: str) -> str:
     return _run("semanage", *arguments)
 
 
-def _run(*command: str) -> str:
+def _run(*arguments: str) -> str:
     """Run one of SELinux's own commands, and return what it prints."""
-    result: dict[str, Any] = __salt__["cmd.run_all"](
-        list(command), python_shell=False, ignore_retcode=True, timeout=300
-    )
-    if result["retcode"] != 0:
-        raise CommandExecutionError(f"{' '.join(command)}: {result['stderr'] or result['stdout']}")
-    return result["stdout"]
+    return command.run(arguments, timeout=300, check=True).output.strip("\n")

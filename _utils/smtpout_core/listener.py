@@ -7,7 +7,7 @@ import os
 import re
 import socket as sockets
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,12 +16,6 @@ LISTEN = "0A"  # Linux's number of the state (include/net/tcp_states.h)
 
 def conflict(port: int, address: str = "", units: list[str] | None = None) -> str | None:
     """Return who else listens where a daemon is about to, such as ``"haproxy (process 123)"``; None when nobody does.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local listener.conflict 25 units='[postfix@-]'
 
     :param port: the TCP port.
     :param address: the IP address; empty for all of them. One listener on all addresses of a family takes the port
@@ -42,12 +36,6 @@ def conflict(port: int, address: str = "", units: list[str] | None = None) -> st
 def socket_conflict(socket: str, units: list[str] | None = None) -> str | None:
     """Return who else listens on a milter's socket, as ``conflict`` does; None for a unix-domain one.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local listener.socket_conflict inet:8891@localhost units='[opendkim]'
-
     :param socket: ``inet:PORT``, ``inet:PORT@HOST``, or another form, which has no port.
     :param units: as for ``conflict``.
     """
@@ -62,15 +50,44 @@ def socket_conflict(socket: str, units: list[str] | None = None) -> str | None:
     return conflict(int(match[2]), address, units)
 
 
+def held(unit: str, name: str) -> set[tuple[str, int]]:
+    """Return the addresses and TCP ports on which a unit's program listens.
+
+    :param unit: the systemd unit.
+    :param name: the program's name, as ps(1) shows it.
+    """
+    ours = {f"socket:[{inode}]": (address, port) for address, port, inode in _sockets()}
+    processes = (int(process.name) for process in Path("/proc").glob("[0-9]*"))
+    holders = [pid for pid in processes if _name(pid) == name and _belongs(pid, [unit])]
+    return {ours[link] for pid in holders for link in _links(pid) if link in ours}
+
+
+def local_addresses() -> set[str]:
+    """Return the IP addresses of this host's interfaces (proc(5), /proc/net/if_inet6 and fib_trie)."""
+    found = set()
+    with suppress(OSError):
+        text = Path("/proc/net/fib_trie").read_text(encoding="ascii")
+        found |= set(re.findall(r"\|-- ([\d.]+)\n\s+/32 host LOCAL", text))
+    with suppress(OSError):
+        lines = Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines()
+        found |= {str(ipaddress.ip_address(bytes.fromhex(line[:32]))) for line in lines}
+    return found
+
+
 def _listeners(port: int) -> Iterable[tuple[str, str]]:
-    """Yield address and inode of each listening socket of a port (proc(5), /proc/net/tcp)."""
+    """Yield address and inode of each listening socket of a port."""
+    return ((address, inode) for address, number, inode in _sockets() if number == port)
+
+
+def _sockets() -> Iterable[tuple[str, int, str]]:
+    """Yield address, port and inode of each listening socket (proc(5), /proc/net/tcp)."""
     for family in ("tcp", "tcp6"):
         with suppress(OSError):
             for line in Path("/proc/net", family).read_text(encoding="ascii").splitlines()[1:]:
                 fields = line.split()
                 host, _, number = fields[1].partition(":")
-                if fields[3] == LISTEN and int(number, 16) == port:
-                    yield _address(host), fields[9]
+                if fields[3] == LISTEN:
+                    yield _address(host), int(number, 16), fields[9]
 
 
 def _address(host: str) -> str:
@@ -91,12 +108,16 @@ def _clash(one: str, other: str) -> bool:
 def _holders(inodes: set[str]) -> list[int]:
     """Return the processes that have one of these sockets open."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if any(os.readlink(handle) in wanted for handle in (process / "fd").iterdir()):
-                found.append(int(process.name))
-    return sorted(found)
+    processes = (int(process.name) for process in Path("/proc").glob("[0-9]*"))
+    return sorted(pid for pid in processes if any(link in wanted for link in _links(pid)))
+
+
+def _links(pid: int) -> Iterator[str]:
+    """Yield what a process has open; what it closes meanwhile is left out."""
+    with suppress(OSError):
+        for handle in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                yield os.readlink(handle)
 
 
 def _belongs(pid: int, units: list[str]) -> bool:

@@ -1,0 +1,139 @@
+"""The one way in which files are written: whole or not at all, never open to others on the way, never through a link.
+
+A file is written beside its place, gets owner and mode there, and is moved into it by ``rename(2)``; or, where nothing
+may be replaced, by ``link(2)``.
+"""
+
+from __future__ import annotations
+
+import glob
+import grp
+import hashlib
+import os
+import pwd
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from smtpout_core.errors import RelayError, os_errors_told
+
+ASIDE = ".smtpout-"
+"""What stands in the name of a file that isn't in its place yet, between a dot and its own name and some letters."""
+
+SETTLED = 3
+"""Seconds: Postfix's daemons reread a file that is younger than 2 s, 0.3 s later and again (dict_load_file_xt())."""
+
+
+def write(path: str | Path, data: bytes, mode: int, uid: int = -1, gid: int = -1) -> None:
+    """Write a file, in the place of whatever is there."""
+    os.rename(aside(path, data, mode, uid, gid), path)
+    sync(os.path.dirname(path))
+
+
+def create(path: str | Path, data: bytes, mode: int, uid: int = -1, gid: int = -1) -> None:
+    """Write a new file.
+
+    :raises FileExistsError: something is there; it stays.
+    """
+    temporary = aside(path, data, mode, uid, gid)
+    try:
+        os.link(temporary, path)  # unlike rename(), it refuses to replace
+    finally:
+        os.unlink(temporary)
+    sync(os.path.dirname(path))
+
+
+def aside(path: str | Path, data: bytes, mode: int, uid: int = -1, gid: int = -1) -> str:
+    """Write a file beside its place, in a folder that is made where it is missing, and return its name there."""
+    folder, name = os.path.split(path)
+    for parent in reversed(missing_parents(path)):
+        parent.mkdir()
+        parent.chmod(0o755)  # whatever the umask
+    handle, temporary = tempfile.mkstemp(prefix=f".{name}{ASIDE}", dir=folder)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fchown(handle, uid, gid)
+        os.fchmod(handle, mode)
+        os.utime(handle, (time.time() - SETTLED,) * 2)
+        os.fsync(handle)
+    return temporary
+
+
+def sweep(paths: Iterable[str | Path]) -> None:
+    """Remove what killed runs have left beside these files."""
+    for path in paths:
+        for leftover in Path(path).parent.glob(f".{glob.escape(os.path.basename(path))}{ASIDE}*"):
+            leftover.unlink(missing_ok=True)
+
+
+def copy(source: str, target: str) -> None:
+    """Copy a file, or a symbolic link itself, with mode and owner."""
+    status = os.lstat(source)
+    if stat.S_ISLNK(status.st_mode):
+        temporary = aside(target, b"", 0o600)
+        os.unlink(temporary)
+        os.symlink(os.readlink(source), temporary)
+        os.rename(temporary, target)
+    else:
+        write(target, Path(source).read_bytes(), stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+
+
+def missing_parents(path: str | Path) -> list[Path]:
+    """Return the folders above a file that aren't there, the nearest first."""
+    return [parent for parent in Path(path).parents if not parent.exists()]
+
+
+def sync(directory: str) -> None:
+    """Have the disk know what a folder holds."""
+    handle = os.open(directory or ".", os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def digest(path: str) -> str | None:
+    """Return the SHA-256 of a file, None for one that isn't there.
+
+    :raises RelayError: it can't be read.
+    """
+    with os_errors_told():
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest() if os.path.exists(path) else None
+
+
+def ids(user: str, group: str) -> tuple[int, int]:
+    """Return the numbers of a user and a group.
+
+    :raises RelayError: there is no such one.
+    """
+    try:
+        return pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise RelayError(f"no such user or group: {error.args[0]}") from None
+
+
+def unreadable(paths: Sequence[str], user: str) -> list[str]:
+    """Return those of some files that a user can't read, folders above them and all; asked as that user, by access(2).
+
+    :raises RelayError: there is no such user.
+    """
+    if not paths:
+        return []
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        raise RelayError(f"there is no user {user}") from None
+    groups = os.getgrouplist(user, account.pw_gid)
+    script = r'for path; do [ -r "$path" ] || printf "%s\0" "$path"; done'
+    refused: list[str] = []
+    for start in range(0, len(paths), 500):  # an argument list has an end (ARG_MAX)
+        done = subprocess.run(
+            ["sh", "-c", script, "sh", *paths[start : start + 500]],
+            user=account.pw_uid, group=account.pw_gid, extra_groups=groups, cwd="/", capture_output=True, check=False,
+        )  # fmt: skip
+        refused += [os.fsdecode(path) for path in done.stdout.split(b"\0") if path]
+    return refused

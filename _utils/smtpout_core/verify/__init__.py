@@ -1,0 +1,100 @@
+"""Ask the running relay whether it does what the site says: what ``smtpout.verify`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+from smtpout_core.directory import ask
+from smtpout_core.errors import RelayError
+from smtpout_core.host import Host
+from smtpout_core.verify import filters, logins, postfix
+
+
+class Check(NamedTuple):
+    """A sentence that is to be true, the unit to look at where it isn't, and what asks."""
+
+    sentence: str
+    unit: str
+    ask: Callable[[], str]
+
+
+def run(settings: dict[str, Any], _host: Host) -> list[dict[str, str]]:
+    """Make every check; each daemon is asked by its own protocol.
+
+    :param settings: the site's.
+    :return: one ``{"check": ..., "state": "ok" | "warning" | "failed", "seen": ...}`` a check. What failed says which
+        unit to look at.
+    """
+    asked = _checks(settings)
+    # At once: a directory that hangs is waited for by three of them.
+    with ThreadPoolExecutor(len(asked)) as pool:
+        checks = list(pool.map(_outcome, asked))
+    return checks + [{"check": check, "state": "warning", "seen": seen} for check, seen in _risks(settings)]
+
+
+def _checks(settings: dict[str, Any]) -> list[Check]:
+    unit = settings["postfix"]["unit"]
+    asked = [
+        Check("Postfix greets and offers what it should", unit, partial(postfix.greeting, settings)),
+        Check("Postfix listens where its configuration says", unit, partial(postfix.listening, settings)),
+    ]
+    asked += [
+        Check(f"users are served on port {port}", unit, partial(postfix.users_greeted, settings, service))
+        for service, port in (("submission/inet", 587), ("465/inet", 465))
+        if service in settings["postfix"]["services"]
+    ]
+    asked.append(Check("the queue has room for mail", "", partial(postfix.room, settings)))
+    if settings["clamav"]["enabled"]:
+        scanner = settings["clamav"]["clamd"]["service"]
+        asked.append(Check("the scanner finds the EICAR test virus", scanner, partial(filters.scan, settings)))
+    units = {"clamav": settings["clamav"]["milter"]["service"], "opendkim": settings["opendkim"]["service"]}
+    asked += [
+        Check(f"the {name} milter answers", units[name], partial(filters.answer, settings, name))
+        for name in (milter["name"] for milter in settings["milters"])
+    ]
+    asked.append(Check("logins are checked", settings["saslauthd"]["service"], partial(logins.daemon, settings)))
+    asked.append(Check("the directory answers as the pillar says", "", partial(_directory, settings)))
+    return asked
+
+
+def _outcome(check: Check) -> dict[str, str]:
+    """Return the outcome of one check: it returns what it saw, or raises with what is wrong with the unit."""
+    try:
+        return {"check": check.sentence, "state": "ok", "seen": check.ask()}
+    except RelayError as error:  # one without ldap3 keeps none of the others back
+        advice = f" (systemctl status {check.unit}; journalctl -u {check.unit})" if check.unit else ""
+        return {"check": check.sentence, "state": "failed", "seen": f"{error}{advice}"}
+
+
+def _directory(settings: dict[str, Any]) -> str:
+    """Return the directory servers that serve as the pillar says."""
+    return ", ".join(ask.check(settings))
+
+
+def _risks(settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what an administrator should know though nothing failed: what was hoped for, and why it isn't so."""
+    risks = [
+        (
+            f"mail never passes {milter['name']} unseen",
+            f"smtpout:{milter['name']}:on_fail lets it when there is no answer",
+        )
+        for milter in settings["milters"]
+        if milter["action"] == "accept"
+    ]
+    if settings["authentication"]["clear_text_on_25"]:
+        seen = "smtpout:authentication:clear_text_on_25 lets them cross the network in clear text"
+        risks.append(("passwords are encrypted on port 25", seen))
+    clear = [server for server in settings["directory"]["servers"] if server.startswith("ldap://")]
+    if clear and not settings["directory"].get("start_tls"):
+        seen = f"{', '.join(clear)} gets them in clear text: ldaps:// or smtpout:directory:start_tls would not"
+        risks.append(("passwords are encrypted on their way to the directory", seen))
+    if "user" not in settings["verify"]:
+        risks.append(("a user can log in", "smtpout:verify has no user, so no login was tried"))
+    try:
+        risks += postfix.risks(settings)
+    except RelayError as error:
+        risks.append(("mail leaves the relay", f"Postfix can't be asked: {error}"))
+    return risks
