@@ -24,6 +24,9 @@ RECIPIENTS = {
     "proxy_addresses": "(|(mail=%s)(proxyAddresses=smtp:%s))",
 }
 
+# What a preset finds besides people: in Active Directory groups have an account name, too.
+PEOPLE = {"account_name": "(objectClass=user)", "upn": "(objectClass=user)"}
+
 LOOPBACK = ["127.0.0.0/8"]
 
 # What a stranger who writes from one of the site's domains is told (access(5)).
@@ -73,7 +76,7 @@ def derived(site: dict[str, Any], facts: dict[str, Any], services: dict[str, Any
     made.setdefault("repositories", [])
     made["hostname"] = site.get("hostname") or __grains__["fqdn"]
     made["packages"] = _packages(site, facts)
-    made["directory"] |= _searches(site)
+    made["directory"] |= _searches(site) | {"authorities": _authorities(made)}
     made["opendkim"] |= _signing(site, made["opendkim"])
     made["opendkim"].setdefault("nameservers", __grains__.get("dns", {}).get("nameservers", []))
     made["saslauthd"]["defaults"] = _login_settings(made["saslauthd"])
@@ -110,12 +113,44 @@ def _searches(site: dict[str, Any]) -> dict[str, Any]:
     """Return the directory searches: who may log in, which recipients exist, who owns a sender address."""
     directory = site["directory"]
     login_filter, login_attribute = LOGINS.get(directory["login"], (directory["login"], ""))
+    login_attribute = directory.get("login_attribute", login_attribute)
     recipient_filter = RECIPIENTS.get(directory["recipients"], directory["recipients"])
+    parts = [_anybody(login_filter), f"({login_attribute}=*)", PEOPLE.get(directory["login"], "")]
+    accounts = "".join(dict.fromkeys(parts))
+    # smtpd parts owners at commas and blanks. No filter finds blanks: OpenLDAP takes "(mail=* *)" for everybody, Samba
+    # for nobody; they are left to a table behind this one (postfix/senders.regexp.jinja).
+    whole = f"(!({login_attribute}=*,*))"
     return {
         "login_filter": login_filter,
-        "login_attribute": directory.get("login_attribute", login_attribute),
+        "login_attribute": login_attribute,
         "recipient_filter": recipient_filter,
+        "account_filter": f"(&{accounts})",
+        "owner_filter": f"(&{_parenthesised(recipient_filter)}{accounts}{whole})",
     }
+
+
+def _authorities(made: dict[str, Any]) -> list[str]:
+    """Return the files of authorities that the directory's certificates are checked with; none without TLS."""
+    directory = made["directory"]
+    if not (directory["start_tls"] or any(server.startswith("ldaps:") for server in directory["servers"])):
+        return []
+    return [directory.get("ca_file", made["postfix"]["trust_store"])]
+
+
+def _anybody(login_filter: str) -> str:
+    """Return a login filter that finds all who can log in, as ldap_table(5) has it; nothing where no wildcard fits.
+
+    An extensible match compares with a whole value (RFC 4515).
+    """
+    if re.search(r":=[^)]*%[^%]", login_filter):
+        return ""
+    filled = re.sub(r"%(.)", lambda token: "%%" if token[1] == "%" else "*", login_filter)
+    return _parenthesised(re.sub(r"\*+", "*", filled))
+
+
+def _parenthesised(ldap_filter: str) -> str:
+    """Return a filter that can stand in another one; libldap takes ``a=b`` too."""
+    return ldap_filter if ldap_filter.startswith("(") else f"({ldap_filter})"
 
 
 def _signing(site: dict[str, Any], opendkim: dict[str, Any]) -> dict[str, Any]:
@@ -245,15 +280,19 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
     ]
     for name, table in site["postfix"]["maps"].items():
         maps.append({"name": name, "type": indexed, "secret": False, **table})
+    chain = site["tls"].get("chain_file", postfix["certificate"])
     slug = re.sub(r"[^a-z0-9]+", "-", site["organisation"].lower()).strip("-")
     return {
         "maps": {table["name"]: {**table, "path": f"{directory}/{table['name']}"} for table in maps},
         "services": {name: service for name, service in services.items() if service is not None},
         "recipient_map": f"{directory}/people-{slug}.ldap",
         "sender_map": f"{directory}/senders-{slug}.ldap",
+        "sender_names": f"{directory}/senders-{slug}.regexp",
         "directory_map": f"{directory}/directory-{slug}.ldap",
         "trusted_networks": LOOPBACK + [_postfix_network(network) for network in site["networks"]],
-        "certificate_chain": site["tls"].get("chain_file", postfix["certificate"]),
+        "certificate_chain": chain,
+        # Of what main.cf and the directory's maps name: processes read these once, when they start.
+        "read_files": list(dict.fromkeys([chain, postfix["trust_store"], *made["directory"]["authorities"]])),
         "self_made_certificate": "chain_file" not in site["tls"],
         "groups": [made["saslauthd"]["group"]]
         + ([made["clamav"]["milter"]["group"]] if made["clamav"]["enabled"] else [])

@@ -21,6 +21,7 @@ Postfix has its original configuration again:
         - {{ postfix.directory }}/master.cf
         - {{ postfix.recipient_map }}
         - {{ postfix.sender_map }}
+        - {{ postfix.sender_names }}
         - {{ postfix.directory_map }}
         - {{ postfix.sasl_directory }}/smtpd.conf
         - /etc/systemd/system/{{ postfix.unit }}.service.d/smtpout.conf

@@ -58,10 +58,12 @@ Postfix runs the site's configuration:
 {%- if settings.directory.senders == "own" %}
         - name: {{ postfix.sender_map }}
           source: salt://smtpout/postfix/ldap.cf.jinja
-          context: {purpose: who may send with an address, query: recipient_filter, result: login_attribute}
+          context: {purpose: who may send with an address, query: owner_filter, result: login_attribute}
           mode: '0640'
           group: {{ postfix.user }}
           secret: true
+        - name: {{ postfix.sender_names }}
+          source: salt://smtpout/postfix/senders.regexp.jinja
 {%- endif %}
 {%- if settings.authentication.submission %}
         - name: {{ postfix.directory_map }}
@@ -90,7 +92,7 @@ Postfix runs the site's configuration:
     - service: {{ postfix.service }}
     - unit: {{ postfix.unit }}
     - restart_on: {groups: {{ postfix.groups | json }}}
-    - watch_files: [{{ postfix.certificate_chain }}]
+    - watch_files: {{ postfix.read_files | json }}
     - probe: postfix_config.probe
     - require:
       - smtpout: Postfix may use the sockets of saslauthd and the milters

@@ -26,6 +26,8 @@ saslauthd checks passwords in the directory:
     - check_args: {config: {{ saslauthd.configuration }}, ask_directory: true}
     - service: {{ saslauthd.service }}
     - reload: false
+    # Each of its processes reads them once: without a restart some would check with the old authority for ever.
+    - watch_files: {{ settings.directory.authorities | json }}
     - probe: saslauthd.ping
     - probe_args: {socket: {{ saslauthd.socket_directory }}/mux}
     - require:

@@ -167,6 +167,54 @@ def test_a_password_that_the_directory_refuses_never_goes_live(example: Applied,
     assert CHECKS["a user's mail to domain01.dom reaches the delivery layer"](example.lab, mail.USERS)
 
 
+# Where the directory has its certificate and its authority's (services/build.sh, smb.conf).
+TLS, AUTHORITY = "/var/lib/samba/private/tls", "/usr/local/lib/lab/directory-ca.pem"
+NEW_AUTHORITY = f"""
+cd {TLS}
+cp -a cert.pem cert.before; cp -a key.pem key.before; cp -a {AUTHORITY} authority.before
+openssl req -x509 -newkey rsa:2048 -noenc -days 30 -subj "/CN=another authority" -keyout ca.key -out {AUTHORITY}
+openssl req -x509 -newkey rsa:2048 -noenc -days 30 -subj "/CN=directory.domain01.dom" -CA {AUTHORITY} -CAkey ca.key \\
+    -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:172.16.11.63 -keyout key.pem -out cert.pem
+"""
+AUTHORITY_BEFORE = f"cd {TLS} && mv cert.before cert.pem && mv key.before key.pem && mv authority.before {AUTHORITY}"
+
+
+def _six_logins(applied: Applied) -> list[int]:
+    """Return what six logins get: one more than saslauthd has processes."""
+    return [mail.session(applied.lab, entry=mail.USERS, user="usuario01")[-1].code for _ in range(6)]
+
+
+def test_a_directorys_new_authority_is_the_one_that_every_login_is_checked_with(
+    example: Applied, site: dict[str, Any]
+) -> None:
+    relay, directory, file = example.lab.host("relay"), example.lab.host("directory"), "/etc/ssl/directory-ca.pem"
+    restart = ["/usr/local/lib/lab/boot.sh", "directory"]  # it returns once the directory serves
+    site["directory"] |= {"servers": ["ldaps://172.16.11.63"], "ca_file": file}
+    relay.write(file, directory.read(AUTHORITY), mode="0644")
+    _apply(example, site, "an authority of the site's own")
+    assert example.failed("an authority of the site's own") == {}
+    assert _six_logins(example) == [235] * 6
+    try:
+        directory.run(["sh", "-ec", NEW_AUTHORITY])
+        directory.run(["systemctl", "stop", "samba-ad-dc"])
+        directory.run(restart, timeout=60)
+        relay.write(file, directory.read(AUTHORITY), mode="0644")
+        _apply(example, site, "another authority")
+        assert example.failed("another authority") == {}
+        daemons = ("saslauthd checks passwords in the directory", "Postfix runs the site's configuration")
+        assert example.changed("another authority") == [*daemons]
+        done = [example.runs["another authority"][state]["changes"] for state in daemons]
+        assert done == [{"service": "restarted (directory-ca.pem)"}, {"service": "reloaded"}]
+        assert _six_logins(example) == [235] * 6
+        assert CHECKS["a user's mail to domain01.dom reaches the delivery layer"](example.lab, mail.USERS)
+        _apply(example, site, "another authority again")
+        assert example.changed("another authority again") == []
+    finally:
+        directory.run(["sh", "-ec", AUTHORITY_BEFORE])
+        directory.run(["systemctl", "stop", "samba-ad-dc"])
+        directory.run(restart, timeout=60)
+
+
 def test_one_key_that_cannot_be_made_keeps_no_other_domain_without(example: Applied, site: dict[str, Any]) -> None:
     more = [f"d{number:02}.dom" for number in range(40)]  # many more than cores, and the first one fails
     site["domains"] += more

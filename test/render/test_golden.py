@@ -116,13 +116,14 @@ def test_the_daemons_parsers_take_it(case: tuple[str, str, Result], monkeypatch:
     # Started aside, Postfix would want the platform's users; the site's directory is none of this machine's.
     monkeypatch.setattr("smtpout_core.daemons.postfix.trial.complaints", lambda *_, **__: [])
     monkeypatch.setattr("smtpout_core.directory.ask.refusals", lambda _: [])
-    here = conf.values(conf.LIVE, "daemon_directory")["daemon_directory"]
+    here = conf.values(conf.LIVE, "daemon_directory", "setgid_group")
     for chunk in result.sets:
         if "check" in chunk:
             files = state.functions["config_set.render"](chunk.get("files", []))
-            for file in files:  # the programs are this machine's
-                theirs = f"daemon_directory = {PLATFORMS[platform]['postfix']['daemon_directory']}\n"
-                file["text"] = file["text"].replace(theirs, f"daemon_directory = {here}\n")
+            for file in files:  # the programs and the group are this machine's
+                for name, ours in here.items():
+                    theirs = f"\n{name} = {PLATFORMS[platform]['postfix'][name]}\n"
+                    file["text"] = file["text"].replace(theirs, f"\n{name} = {ours}\n")
             maps = state.functions["config_set.tables"](chunk.get("maps", []))
             arguments = (files, maps, chunk["check"], chunk.get("check_args"))
             assert state.functions["config_set.complaints"](*arguments, test=True) == []

@@ -87,11 +87,7 @@ def recipient(settings: dict[str, Any], address: str) -> list[str] | None:
     domains = {domain.lower() for domain in settings["domains"]}
     if filled is None or address.rpartition("@")[2] not in domains:
         return None
-    attribute = site["result_attribute"]
-    with _serving(site) as connection:
-        entries = _search(connection, site, filled, "recipients", [attribute])
-        values = [value for entry in entries for value in entry["attributes"].get(attribute, [])]
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values] or None
+    return [value for entry in values(settings, filled, site["result_attribute"]) for value in entry] or None
 
 
 def login(settings: dict[str, Any], user: str) -> str | None:
@@ -114,6 +110,22 @@ def login(settings: dict[str, Any], user: str) -> str | None:
             f" {'; '.join(sorted(entry['dn'] for entry in entries))}"
         )
     return entries[0]["dn"] if entries else None
+
+
+def values(settings: dict[str, Any], ldap_filter: str, attribute: str, most: int = 0) -> list[list[str]]:
+    """Return an attribute's values of each entry that a filter finds, ``most`` entries at most; 0 for all.
+
+    :raises RelayError: no server serves or the filter is malformed.
+    """
+    site = _site(settings)
+    with _serving(site) as connection:
+        found = [
+            entry["attributes"].get(attribute, [])
+            for entry in _search(connection, site, ldap_filter, "recipients", [attribute], most)
+        ]
+    return [
+        [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in has] for has in found
+    ]
 
 
 def _site(settings: dict[str, Any]) -> dict[str, Any]:
@@ -145,6 +157,8 @@ def _server_fault(server: str, site: dict[str, Any]) -> RelayError | None:
                     " may not read it; Postfix would refuse them all"
                 )
             _check_filter(connection, site, "login", site["login_filter"])
+            if site["senders"] == "own":
+                _check_filter(connection, site, "login_attribute", site["owner_filter"])
     except RelayError as err:
         return err
     return None

@@ -32,7 +32,10 @@ def run(settings: dict[str, Any], _host: Host) -> list[dict[str, str]]:
     # At once: a directory that hangs is waited for by three of them.
     with ThreadPoolExecutor(len(asked)) as pool:
         checks = list(pool.map(_outcome, asked))
-    return checks + [{"check": check, "state": "warning", "seen": seen} for check, seen in _risks(settings)]
+    risks = _risks(settings)
+    if settings["directory"]["senders"] == "own" and checks[-1]["state"] == "ok":  # the directory, which serves
+        risks += logins.who_cannot_send(settings)
+    return checks + [{"check": check, "state": "warning", "seen": seen} for check, seen in risks]
 
 
 def _checks(settings: dict[str, Any]) -> list[Check]:

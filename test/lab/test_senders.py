@@ -1,0 +1,79 @@
+"""Who may send with an address of the directory, where Active Directory's names are of two words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from support import PILLARS, load
+
+from lab import checks, mail
+from lab.conftest import Applied
+
+PEOPLE = {name: f"{name.replace(' ', '.')}@domain01.dom" for name in ("juan perez", "juan", "perez", "tecnico")}
+GROUPS = {"Soporte Tecnico": "soporte.tecnico@domain01.dom", "ventas": "ventas@domain01.dom"}
+
+# What users type for each way to log in; a name of two words can't be compared, and its user can't send.
+LOGINS: dict[str, dict[str, str]] = {
+    "account_name": {name: name for name in PEOPLE},
+    "upn": {name: f"{name}@domain01.dom" for name in PEOPLE},
+    "mail": PEOPLE,
+    "uid": {name: name for name in PEOPLE},
+    "(&(objectClass=user)(sAMAccountName=%u))": {name: name for name in PEOPLE},
+}
+
+
+@pytest.fixture(scope="module")
+def people(relay_of: Any) -> Iterator[Applied]:
+    """Return the example's relay, whose directory has these people and groups besides."""
+    applied: Applied = relay_of("default")
+    directory = applied.lab.host("directory")
+    for name, address in PEOPLE.items():
+        directory.run(
+            ["samba-tool", "user", "create", name, mail.PASSWORD, f"--mail-address={address}", f"--uid={name}"]
+        )
+    for name, address in GROUPS.items():
+        directory.run(["samba-tool", "group", "add", name, f"--mail-address={address}"])
+    yield applied
+    for kind, names in (("user", PEOPLE), ("group", GROUPS)):
+        for name in names:
+            directory.run(["samba-tool", kind, "delete", name])
+    applied.lab.set_pillar(PILLARS["default"].read_text(encoding="utf-8"))
+    applied.apply("as before")
+    assert applied.failed("as before") == {}
+
+
+def sends(applied: Applied, user: str, sender: str) -> int:
+    """Return the code that a user gets who logs in and sends with an address."""
+    answers = mail.session(
+        applied.lab, entry=mail.USERS, user=user, sender=sender, recipients=["somebody@outside.example"]
+    )
+    assert any((answer.command, answer.code) == ("AUTH", 235) for answer in answers), answers
+    return answers[-1].code
+
+
+@pytest.mark.parametrize("login", LOGINS, ids=["account name", "upn", "mail", "uid", "filter"])
+def test_who_owns_an_address_sends_with_it_and_nobody_else(people: Applied, login: str) -> None:
+    site = load("default")["smtpout"]
+    site["verify"] = {}
+    site["directory"] |= {"login": login} | ({"login_attribute": "sAMAccountName"} if "=" in login else {})
+    people.lab.set_pillar(yaml.safe_dump({"smtpout": site}))
+    people.apply(login)
+    assert people.failed(login) == {}
+    names = LOGINS[login]
+    seen = {user: sends(people, typed, PEOPLE[user]) for user, typed in names.items()}
+    assert seen == {user: 553 if " " in typed else 250 for user, typed in names.items()}
+    others = {*PEOPLE.values(), *GROUPS.values()}
+    taken = {
+        (user, sender)
+        for user, typed in names.items()
+        for sender in others - {PEOPLE[user]}
+        if sends(people, typed, sender) != 553
+    }
+    assert taken == set()
+    warned = [check["seen"] for check in checks.verify(people.lab, "warning") if "users can send" in check["check"]]
+    divided = [typed for typed in names.values() if " " in typed]
+    assert len(warned) == len(divided), warned
+    assert all(typed in seen for typed, seen in zip(divided, warned, strict=True)), warned
