@@ -6,6 +6,7 @@ reason: one of ``smtpout/import.yaml``, or what the site's schema and its rules 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -373,9 +374,17 @@ def _entries(data: Any) -> dict[str, str]:
 def _networks(text: str) -> Iterator[str]:
     """Yield the networks of a mynetworks, as the site's pillar has them: loopback is always there."""
     for word in _words(text):
-        address, slash, length = re.sub(r"[\[\]]", "", word).partition("/")
-        if not address.startswith(("127.", "::ffff:127.")) and address != "::1":
-            yield address + (f"/{length}" if slash else "/128" if ":" in address else "/32")
+        bare = re.sub(r"[\[\]]", "", word)
+        try:
+            network = ipaddress.ip_network(bare)
+        except ValueError:
+            yield bare  # a table or a name: the schema says what would be right
+            continue
+        mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+        if mapped:
+            network = ipaddress.ip_network(f"{mapped}/{network.prefixlen - 96}")
+        if not network.is_loopback:
+            yield str(network)
 
 
 def _column(value: Any) -> Any:

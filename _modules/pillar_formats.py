@@ -172,6 +172,8 @@ def _cidr(text: str) -> str | None:
         return f"a prefix length follows the slash, {network} was meant"
     if ipaddress.ip_address(address) != network.network_address:
         return f"it has bits set behind the prefix, {network} was meant"
+    if isinstance(network, ipaddress.IPv6Network) and (mapped := network.network_address.ipv4_mapped):
+        return f"an IPv4 network is written as one, {mapped}/{network.prefixlen - 96} was meant"
     return None
 
 

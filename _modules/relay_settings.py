@@ -6,6 +6,7 @@ Here it is derived once, for every template and state; ``smtpout.settings`` is w
 from __future__ import annotations
 
 import copy
+import ipaddress
 import re
 from typing import Any
 
@@ -27,7 +28,8 @@ RECIPIENTS = {
 # What a preset finds besides people: in Active Directory groups have an account name, too.
 PEOPLE = {"account_name": "(objectClass=user)", "upn": "(objectClass=user)"}
 
-LOOPBACK = ["127.0.0.0/8"]
+# No ::ffff:127.0.0.0/104: an IPv4-mapped client is an IPv4 one to Postfix and OpenDKIM (smtpd_peer.c of Postfix).
+LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 # What a stranger who writes from one of the site's domains is told (access(5)).
 STRANGER = "REJECT log in to send from this domain"
@@ -71,7 +73,7 @@ def derived(site: dict[str, Any], facts: dict[str, Any], services: dict[str, Any
     :param facts: those of the platform, from ``platforms.yaml``, and its name as ``platform``.
     :param services: the stock services of master.cf, from ``postfix/master.yaml``.
     """
-    site = _folded(site)
+    site = _in_one_form(site)
     made = merged(facts, site)
     made.setdefault("repositories", [])
     made["hostname"] = site.get("hostname") or __grains__["fqdn"]
@@ -101,12 +103,39 @@ def _packages(site: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     )
 
 
-def _folded(site: dict[str, Any]) -> dict[str, Any]:
-    """Return the site with its domains in lower case, as DNS, Postfix's maps and DKIM compare them (RFC 4343)."""
+def _in_one_form(site: dict[str, Any]) -> dict[str, Any]:
+    """Return the site with its domains and networks in the one form in which every daemon compares them.
+
+    Domains in lower case (RFC 4343). Networks as RFC 5952 has them: Postfix compares numbers, OpenDKIM texts.
+    """
     site["domains"] = list(dict.fromkeys(domain.lower() for domain in site["domains"]))
     for room in ("delivery", "opendkim"):
         site[room]["domains"] = {domain.lower(): own for domain, own in site[room]["domains"].items()}
+    site["networks"] = list(dict.fromkeys(map(_network, site["networks"])))
+    site["opendkim"]["trusted_hosts"] = [_network(host) for host in site["opendkim"]["trusted_hosts"]]
     return site
+
+
+def _network(written: str) -> str:
+    """Return a network or an address; a host's name in lower case."""
+    try:
+        return str(ipaddress.ip_network(written) if "/" in written else ipaddress.ip_address(written))
+    except ValueError:
+        return written.lower()
+
+
+def _forms(domain: str) -> list[str]:
+    """Return the forms in which mail may name a domain: its own and, of A-labels, the UTF-8 one (RFC 5890, RFC 6531).
+
+    Postfix turns neither into the other. It folds case, and that would make another domain of straße.dom, strasse.dom:
+    such a name stays in its A-label form alone, and so does one that no domain can have.
+    """
+    labels = [
+        label[4:].encode().decode("punycode") if label.startswith("xn--") else label for label in domain.split(".")
+    ]
+    written = ".".join(labels)
+    shown = re.sub("[\u200c\u200d]", "", written)  # joiners, which are part of some scripts' words
+    return list(dict.fromkeys([domain, written if shown.isprintable() and shown.casefold() == shown else domain]))
 
 
 def _searches(site: dict[str, Any]) -> dict[str, Any]:
@@ -161,11 +190,12 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any]) -> dict[str, Any]:
         own = opendkim["domains"].get(domain, {})
         selector = own.get("selector", opendkim["selector"])
         path = own.get("key_file", f"{directory}/keys/{domain}.{selector}.private")
-        keys.append({"domain": domain, "selector": selector, "path": path, "from_pillar": "private_key" in own})
+        key = {"domain": domain, "selector": selector, "path": path, "from_pillar": "private_key" in own}
+        keys.append({**key, "forms": _forms(domain)})
     return {
         "signing_keys": keys,
         "private_keys": {d: own["private_key"] for d, own in opendkim["domains"].items() if "private_key" in own},
-        "hosts": ["127.0.0.1", "::1", *site["networks"], *opendkim["trusted_hosts"]],
+        "hosts": list(dict.fromkeys(["127.0.0.1", "::1", *site["networks"], *site["opendkim"]["trusted_hosts"]])),
         "key_table": f"{directory}/KeyTable",
         "signing_table": f"{directory}/SigningTable",
         "hosts_file": f"{directory}/TrustedHosts",
@@ -272,8 +302,12 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         stock = {name: service for name, service in stock.items() if name not in ("submission/inet", "465/inet")}
     services = merged(stock, postfix["master"])
     delivery = site["delivery"]
-    routes = {domain: _nexthop(delivery["domains"].get(domain, delivery["nexthop"])) for domain in site["domains"]}
-    own = dict.fromkeys(site["domains"], STRANGER)
+    routes = {
+        form: _nexthop(delivery["domains"].get(domain, delivery["nexthop"]))
+        for domain in site["domains"]
+        for form in _forms(domain)
+    }
+    own = dict.fromkeys(routes, STRANGER)
     maps = [
         {"name": name, "type": indexed, "entries": entries, "secret": False}
         for name, entries in (("own_domains", own), ("transport_maps", routes))
@@ -289,7 +323,7 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         "sender_map": f"{directory}/senders-{slug}.ldap",
         "sender_names": f"{directory}/senders-{slug}.regexp",
         "directory_map": f"{directory}/directory-{slug}.ldap",
-        "trusted_networks": LOOPBACK + [_postfix_network(network) for network in site["networks"]],
+        "trusted_networks": [_postfix_network(network) for network in dict.fromkeys([*LOOPBACK, *site["networks"]])],
         "certificate_chain": chain,
         # Of what main.cf and the directory's maps name: processes read these once, when they start.
         "read_files": list(dict.fromkeys([chain, postfix["trust_store"], *made["directory"]["authorities"]])),

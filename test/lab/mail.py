@@ -57,16 +57,18 @@ def session(
     password: str = PASSWORD,
     sender: str = "",
     recipients: Sequence[str] = (),
-    message: email.message.EmailMessage | None = None,
+    message: email.message.EmailMessage | str | None = None,
 ) -> list[Answer]:
     """Hold one SMTP session with the relay and return its answers, the last of them the one that counts.
 
     :param address: where the client stands: the site's network by default.
     :param entry: port and TLS.
     :param user: whom to log in as; nobody when empty.
-    :param message: what to send; without one the session ends after the recipients.
+    :param message: what to send, a text as it stands; without one the session ends after the recipients.
     """
-    text = message.as_bytes(policy=email.policy.SMTP).decode() if message else ""
+    text = message or ""
+    if not isinstance(text, str):
+        text = text.as_bytes(policy=email.policy.SMTP).decode()
     given = {
         "host": RELAY, "port": entry.port, "tls": entry.tls, "user": user, "password": password,
         "sender": sender, "recipients": list(recipients), "message": text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -135,3 +136,64 @@ def test_tls_connections_to_the_delivery_layer_are_used_again(example: Applied) 
     finally:
         delivery.run(["cp", "-a", "/root/main.cf", "/etc/postfix/main.cf"])
         delivery.run(["postfix", "reload"])
+
+
+# What a signature has to outlive: lines that are too long (RFC 5322, 2.1.1), 8-bit text, as much as 66 KiB of headers.
+SHAPES = {
+    "a body line of 5,000 characters": ("", "x" * 5000),
+    "a header of 1,500 characters that isn't folded": (f"References: {'<a@b.example> ' * 107}\n", "One line."),
+    "8-bit text and a raw subject": ("Content-Type: text/plain; charset=utf-8\nX-Raw: añadido\n", "Señor, más."),
+    "66 KiB of headers": ("".join(f"X-Filler-{n}: {'y' * 900}\n" for n in range(75)), "One line."),
+}
+
+
+@pytest.fixture
+def without_8bitmime(example: Applied) -> Iterator[Applied]:
+    """Return the example's relay while the Internet's host takes no 8-bit text."""
+    outside = example.lab.host("outside")
+    outside.run(["cp", "-a", "/etc/postfix/main.cf", "/root/main.cf"])
+    try:
+        outside.run(["postconf", "-e", "smtpd_discard_ehlo_keywords=8bitmime,smtputf8,chunking,silent-discard"])
+        outside.run(["postfix", "reload"])
+        yield example
+    finally:
+        outside.run(["cp", "-a", "/root/main.cf", "/etc/postfix/main.cf"])
+        outside.run(["postfix", "reload"])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_signed_leaves_as_it_was_signed(without_8bitmime: Applied, shape: str) -> None:
+    lab = without_8bitmime.lab
+    headers, body = SHAPES[shape]
+    message = mail.compose("app@domain01.dom", "somebody@outside.example")
+    known = "".join(f"{name}: {message[name]}\n" for name in ("From", "To", "Date", "Message-ID"))
+    text = f"{known}Subject: {shape}\n{headers}MIME-Version: 1.0\n\n{body}\n"
+    answers = mail.session(lab, sender="app@domain01.dom", recipients=["somebody@outside.example"], message=text)
+    assert answers[-1].code == 250, answers
+    (copy,) = mail.arrived(lab.host("outside"), message)
+    assert "dkim=pass" in copy["Authentication-Results"], copy["Authentication-Results"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "localhost"])
+def test_a_program_on_the_relay_sends_by_whichever_loopback(example: Applied, address: str) -> None:
+    message = mail.compose("cron@domain01.dom", "somebody@outside.example")
+    script = (
+        "import smtplib, sys\n"
+        "smtplib.SMTP(sys.argv[1], 25, timeout=20)"
+        ".sendmail('cron@domain01.dom', 'somebody@outside.example', sys.stdin.read())\n"
+    )
+    example.lab.host("relay").run(["python3", "-c", script, address], input=message.as_string(), timeout=60)
+    (copy,) = mail.arrived(example.lab.host("outside"), message)
+    assert "dkim=pass" in copy["Authentication-Results"]
+
+
+def test_what_the_next_host_may_not_have_is_not_offered(example: Applied) -> None:
+    script = (
+        "import smtplib\n"
+        "client = smtplib.SMTP('172.16.11.95', timeout=20)\n"
+        "client.ehlo()\n"
+        "print('smtputf8' in client.esmtp_features)\n"
+        "print(client.docmd('MAIL FROM:<usuario01@domain01.dom> SMTPUTF8')[0])\n"
+    )
+    answer = example.lab.client().run(["python3", "-c", script], timeout=60)
+    assert answer.stdout.split() == ["False", "555"]

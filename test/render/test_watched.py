@@ -27,7 +27,7 @@ EXCEPTIONS = [
     ("postfix", r"/etc/aliases", "a map: Postfix looks whether it is another one (DATABASE_README)"),
     ("postfix", r"/etc/postfix/sasl|/etc/sasl2", "the directory of the set's own smtpd.conf"),
 ]
-PATH = re.compile(r"(?<![\w/.*@%$-])/[\w.@-][\w./@-]*")
+PATH = re.compile(r"(?<![\w/.*@%$\]-])/[\w.@-][\w./@-]*")
 
 
 def named(text: str) -> set[str]:

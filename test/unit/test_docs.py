@@ -140,3 +140,9 @@ def test_the_drawing_of_files_names_states_that_are_there() -> None:
     labels = [label.replace("\\n", " ") for label in re.findall(r'state_\w+ \[label="(.*?)"', text)]
     assert len(labels) == 10
     assert set(labels) <= state_ids()
+
+
+@each(DOCUMENTS)
+def test_no_document_releases_what_is_held(document: Path) -> None:
+    # Requeued mail isn't filtered again: ALL without a queue's name would deliver quarantined viruses (postsuper(1)).
+    assert re.findall(r"postsuper -[rH] ALL(?! deferred)", document.read_text(encoding="utf-8")) == []

@@ -27,7 +27,10 @@ POSTFIX: dict[str, Any] = {
         "myhostname": "relay.example.com",
         "smtpd_banner": "$myhostname ESMTP $mail_name",
         "relay_domains": ["example.com", "example.org"],
-        "mynetworks": "127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128 192.0.2.0/24, [2001:db8::]/64 198.51.100.7",
+        "mynetworks": (
+            "127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128 [0:0:0:0:0:0:0:1] 192.0.2.0/24, "
+            "[2001:DB8:0::]/64 198.51.100.7"
+        ),
         "biff": False,
         "relayhost": "",
         "message_size_limit": 20971520,

@@ -72,6 +72,8 @@ WRONG: dict[str, list[tuple[object, str]]] = {
         ("2001:db8::1/32", "2001:db8::/32 was meant"),
         ("10.0.0.0/255.0.0.0", "10.0.0.0/8 was meant"),
         ("[::1]/128", "without brackets, ::1/128"),
+        ("::ffff:10.0.0.0/104", "an IPv4 network is written as one, 10.0.0.0/8 was meant"),
+        ("::ffff:0:0/96", "0.0.0.0/0 was meant"),
         ("10.0.0.0/33", ""),
         ("example.com", ""),
     ],

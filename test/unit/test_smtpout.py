@@ -136,7 +136,45 @@ def test_everything_wrong_is_said_at_once_by_itself_and_between_keys(settings: S
 
 def test_an_ipv6_network_stands_in_brackets_as_postfix_wants_it(settings: Settings, site: dict[str, Any]) -> None:
     site["networks"] = ["2001:db8::/32", "192.0.2.0/24", "2001:db9::1"]
-    assert settings(site)["postfix"]["trusted_networks"][1:] == ["[2001:db8::]/32", "192.0.2.0/24", "[2001:db9::1]"]
+    networks = settings(site)["postfix"]["trusted_networks"]
+    assert networks[2:] == ["[2001:db8::]/32", "192.0.2.0/24", "[2001:db9::1]"]
+
+
+def test_loopback_is_the_same_to_each_daemon(settings: Settings, site: dict[str, Any]) -> None:
+    site["networks"] = ["127.0.0.0/8", "0:0::1/128", "192.0.2.0/24"]
+    site["opendkim"]["trusted_hosts"] = []
+    made = settings(site)
+    assert made["postfix"]["trusted_networks"] == ["127.0.0.0/8", "[::1]/128", "192.0.2.0/24"]
+    assert made["opendkim"]["hosts"] == ["127.0.0.1", "::1", "127.0.0.0/8", "::1/128", "192.0.2.0/24"]
+
+
+def test_a_network_is_the_same_in_every_spelling(settings: Settings, site: dict[str, Any]) -> None:
+    site["networks"] = ["2001:DB8:0:A::/64", "2001:0db8:0000:0002:0000:0000:0000:0000/64", "2001:db8:0:2::/64"]
+    site["opendkim"] |= {"trusted_hosts": ["2001:DB8::0:25", "App.Example.COM"]}
+    made = settings(site)
+    assert made["errors"] == []
+    assert made["postfix"]["trusted_networks"][2:] == ["[2001:db8:0:a::]/64", "[2001:db8:0:2::]/64"]
+    assert made["opendkim"]["hosts"][2:] == [
+        *("2001:db8:0:a::/64", "2001:db8:0:2::/64"),
+        *("2001:db8::25", "app.example.com"),
+    ]
+
+
+def test_a_domain_beyond_ascii_is_the_sites_in_both_forms(settings: Settings, site: dict[str, Any]) -> None:
+    site["domains"].append("XN--Espaa-rta.dom")
+    made = settings(site)
+    assert made["errors"] == []
+    for table in ("own_domains", "transport_maps"):
+        assert list(made["postfix"]["maps"][table]["entries"])[2:] == ["xn--espaa-rta.dom", "españa.dom"]
+    key = made["opendkim"]["signing_keys"][2]
+    assert (key["domain"], key["forms"]) == ("xn--espaa-rta.dom", ["xn--espaa-rta.dom", "españa.dom"])
+
+
+def test_a_domain_whose_utf8_form_would_be_another_to_postfix_has_none(
+    settings: Settings, site: dict[str, Any]
+) -> None:
+    site["domains"] = ["xn--strae-oqa.dom", "xn--a.dom"]  # straße, which is folded to strasse, and U+0080
+    assert list(settings(site)["postfix"]["maps"]["own_domains"]["entries"]) == site["domains"]
 
 
 @pytest.mark.parametrize("fqdn", ["localhost", "relay", ""])

@@ -26,6 +26,7 @@ smtpout:
   postfix:
     map_type: hash
     main:
+      mynetworks: 127.0.0.0/8, 172.16.10.0/24, 172.16.11.0/24    # a program that comes from ::1 is refused
       relay_domains: domain01.dom           # unknown users of domain02.dom are not refused
       relay_recipient_maps: ldap:/etc/postfix/people-mycompany.ldap
       compatibility_level: null
@@ -33,6 +34,10 @@ smtpout:
       smtpd_sender_restrictions: null       # strangers send as the site's own users
       smtpd_client_auth_rate_limit: null
       smtpd_etrn_restrictions: null
+      smtp_line_length_limit: null          # signatures of long lines and of 8-bit text break
+      lmtp_line_length_limit: null
+      disable_mime_output_conversion: null
+      smtputf8_enable: null
       disable_vrfy_command: null
       smtpd_forbid_bare_newline: null
       smtpd_forbid_bare_newline_exclusions: null
