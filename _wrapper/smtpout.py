@@ -28,7 +28,8 @@ def settings() -> dict[str, Any]:
     made = __context__.setdefault("smtpout.settings", {})
     if host not in made:
         here = {"id": host, "grains": __opts__["grains"], "pillar": dict(__pillar__), "file_client": "local"}
-        functions = salt.loader.minion_mods({**__opts__["__master_opts__"], **here})
+        opts = {**__opts__["__master_opts__"], **here}
+        functions = salt.loader.minion_mods(opts, utils=salt.loader.utils(opts))
         made[host] = functions["smtpout.settings"]()
     return made[host]
 
