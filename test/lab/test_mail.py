@@ -174,16 +174,28 @@ def test_what_is_signed_leaves_as_it_was_signed(without_8bitmime: Applied, shape
     assert "dkim=pass" in copy["Authentication-Results"], copy["Authentication-Results"]
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "localhost"])
-def test_a_program_on_the_relay_sends_by_whichever_loopback(example: Applied, address: str) -> None:
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [("127.0.0.1", ""), ("127.0.0.1", "127.0.0.5"), ("::1", ""), ("::ffff:127.0.0.1", ""), ("localhost", "")],
+)
+def test_a_program_on_the_relay_sends_by_whichever_loopback(example: Applied, address: str, source: str) -> None:
     message = mail.compose("cron@domain01.dom", "somebody@outside.example")
     script = (
         "import smtplib, sys\n"
-        "smtplib.SMTP(sys.argv[1], 25, timeout=20)"
+        "smtplib.SMTP(sys.argv[1], 25, timeout=20, source_address=(sys.argv[2], 0) if sys.argv[2] else None)"
         ".sendmail('cron@domain01.dom', 'somebody@outside.example', sys.stdin.read())\n"
     )
-    example.lab.host("relay").run(["python3", "-c", script, address], input=message.as_string(), timeout=60)
+    example.lab.host("relay").run(["python3", "-c", script, address, source], input=message.as_string(), timeout=60)
     (copy,) = mail.arrived(example.lab.host("outside"), message)
+    assert "dkim=pass" in copy["Authentication-Results"]
+
+
+def test_text_beyond_ascii_in_a_header_needs_no_smtputf8(without_8bitmime: Applied) -> None:
+    lab = without_8bitmime.lab
+    message = mail.compose("cron@domain01.dom", "somebody@outside.example")
+    text = message.as_string().replace("A message of the lab", "Relatório nº 5")
+    lab.host("relay").run(["sendmail", "-f", "cron@domain01.dom", "somebody@outside.example"], input=text)
+    (copy,) = mail.arrived(lab.host("outside"), message)
     assert "dkim=pass" in copy["Authentication-Results"]
 
 
