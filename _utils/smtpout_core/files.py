@@ -1,4 +1,4 @@
-"""The one way in which files are written: whole or not at all, never readable by others on the way, never through a link.
+"""The one way in which files are written: whole or not at all, readable by nobody else on the way, through no link.
 
 A file is written beside its place, gets owner and mode there, and is moved into it by ``rename(2)``; or, where nothing
 may be replaced, by ``link(2)``.
@@ -16,9 +16,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from smtpout_core.errors import RelayError, os_errors_told
+from smtpout_core.errors import NotInstalledError, RelayError, os_errors_told
 
 ASIDE = ".smtpout-"
 """What stands in the name of a file that isn't in its place yet, between a dot and its own name and some letters."""
@@ -119,14 +120,14 @@ def ids(user: str, group: str) -> tuple[int, int]:
 def unreadable(paths: Sequence[str], user: str) -> list[str]:
     """Return those of some files that a user can't read, folders above them and all; asked as that user, by access(2).
 
-    :raises RelayError: there is no such user.
+    :raises NotInstalledError: there is no such user; the package that brings it isn't there.
     """
     if not paths:
         return []
     try:
         account = pwd.getpwnam(user)
     except KeyError:
-        raise RelayError(f"there is no user {user}") from None
+        raise NotInstalledError(f"there is no user {user}") from None
     groups = os.getgrouplist(user, account.pw_gid)
     script = r'for path; do [ -r "$path" ] || printf "%s\0" "$path"; done'
     refused: list[str] = []
@@ -137,3 +138,13 @@ def unreadable(paths: Sequence[str], user: str) -> list[str]:
         )  # fmt: skip
         refused += [os.fsdecode(path) for path in done.stdout.split(b"\0") if path]
     return refused
+
+
+def owner(status: os.stat_result) -> str:
+    """Return user and group as a file lists them, ``user:group``; one that has no name keeps its number."""
+    names = [str(status.st_uid), str(status.st_gid)]
+    with suppress(KeyError):
+        names[0] = pwd.getpwuid(status.st_uid).pw_name
+    with suppress(KeyError):
+        names[1] = grp.getgrgid(status.st_gid).gr_name
+    return ":".join(names)

@@ -1,0 +1,13 @@
+"""The transaction: a host's daemons get other files, units and memberships as one whole, or keep what they had.
+
+It knows nothing of mail. What a daemon is comes in as a :class:`~smtpout_core.change.parts.Daemon`.
+
+    parts          what can be changed: a daemon, its files
+    templates      a file's text, from the settings
+    staging        all of it aside, where each daemon's own parser reads it
+    units          systemd
+    memory         what the host remembers: the last whole that proved itself, and its generations
+    journal        how everything was before a change, for the way back, also after a kill or a reboot
+    plan           what differs, and what that asks for
+    transaction    recover, check, swap, activate, prove, or take all of it back
+"""

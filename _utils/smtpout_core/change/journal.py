@@ -1,0 +1,182 @@
+"""How everything was before a change: written before the first live file is touched, gone when the change is done.
+
+As long as it is there, a change is under way or was cut short, and the way back is always open: for the run itself, for
+the next one, and at boot for a unit that runs before the daemons, without Salt. All three put files back by the same
+shell script. Below the state directory:
+
+    change/kept/       copies of the files that were there
+    change/absent      paths of those that weren't, each with a NUL behind it
+    change/enabled     units that started at boot; change/disabled, those that didn't
+    change/running     units that ran
+    change/begun       the rest, as JSON: it comes last, and makes a whole journal of it
+    change/told        daemons that may have read something of the new whole, a line each
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from smtpout_core import command, files
+from smtpout_core.change import units
+from smtpout_core.change.memory import ORIGINAL
+from smtpout_core.errors import RelayError, os_errors_told
+
+RESTORE = r"""#!/bin/sh
+# Made by smtpout. Puts files back as they were before a change of the mail system that was cut short; with "boot" as
+# its second argument, before the daemons start, their units, too. The next run of smtpout undoes the rest.
+change=$1
+[ -e "$change/begun" ] || exit 0
+export LC_ALL=C
+cd "$change/kept" || exit 1
+if [ "$2" = boot ]; then xargs -r systemctl disable <../disabled; fi    # while what enabled them is still there
+find . ! -type d -exec sh -c '
+    same() {
+        [ ! -L "$1" ] && [ ! -L "$2" ] && [ -f "$2" ] && cmp -s "$1" "$2" &&
+            [ "$(stat -c "%f %u %g" "$1")" = "$(stat -c "%f %u %g" "$2")" ]
+    }
+    for kept; do
+        path=${kept#.}
+        same "$kept" "$path" && continue
+        mkdir -p "${path%/*}" && cp -dp "$kept" "$path.smtpout-back" && mv -fT "$path.smtpout-back" "$path" || failed=1
+    done
+    exit ${failed:-0}' sh {} + || failed=1
+xargs -0 sh -c '
+    for path; do
+        if [ -d "$path" ] && [ ! -L "$path" ]; then rmdir "$path" 2>/dev/null
+        else rm -f "$path" || failed=1; fi
+    done
+    exit ${failed:-0}' sh <../absent || failed=1
+sync
+if [ "$2" = boot ]; then
+    systemctl daemon-reload
+    xargs -r systemctl enable <../enabled
+    xargs -r systemctl --no-block start <../running
+    rm -f ../told    # they start with what is there now
+fi
+exit ${failed:-0}
+"""
+
+UNIT = """# Managed by smtpout. A change of the mail system that a reboot cut short is undone before its daemons start.
+[Unit]
+Description=The mail system's last whole configuration (smtpout)
+ConditionPathExists={state}/change/begun
+After=local-fs.target
+Before={units}
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh {state}/restore {state}/change boot
+
+[Install]
+WantedBy=multi-user.target
+"""
+UNIT_PATH = "/etc/systemd/system/smtpout-restore.service"
+
+
+class Journal:
+    """How everything was before the change that is under way."""
+
+    def __init__(self, state_dir: str, unit_path: str = UNIT_PATH) -> None:
+        self.state = state_dir
+        self.folder = Path(state_dir, "change")
+        self.script = Path(state_dir, "restore")
+        self.unit = Path(unit_path)
+
+    def begun(self) -> dict[str, Any] | None:
+        """Return what was written down of a change that isn't done; None where there is none."""
+        try:
+            return json.loads((self.folder / "begun").read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def begin(
+        self, facts: Mapping[str, Any], paths: Iterable[str], states: Mapping[str, Mapping[str, bool | None]]
+    ) -> None:
+        """Write down how everything is.
+
+        :param facts: what the way back needs to know beside files and units.
+        :param paths: files that are about to be written or removed.
+        :param states: of each unit whether it is ``enabled`` and ``running``.
+        """
+        with os_errors_told():
+            shutil.rmtree(self.folder, ignore_errors=True)  # of a run that was killed before it had changed anything
+            (self.folder / "kept").mkdir(mode=0o700, parents=True)
+            absent: dict[str, None] = {}
+            for path in paths:
+                for each in (path, path + ORIGINAL):
+                    if os.path.lexists(each):
+                        files.copy(each, f"{self.folder}/kept{each}")
+                    else:
+                        absent.update(dict.fromkeys([each, *map(str, files.missing_parents(each))]))
+            lists = {
+                "absent": "".join(f"{path}\0" for path in sorted(absent, reverse=True)),  # what is deeper comes first
+                "enabled": _lines(unit for unit, state in states.items() if state["enabled"]),
+                "disabled": _lines(unit for unit, state in states.items() if state["enabled"] is False),
+                "running": _lines(unit for unit, state in states.items() if state["running"]),
+            }
+            for name, text in lists.items():
+                files.write(self.folder / name, text.encode(), 0o600)
+            self._make_restorable([*states])
+            whole = {**facts, "absent": list(absent), "units": states}
+            files.write(self.folder / "begun", json.dumps(whole, indent=1).encode(), 0o600)
+
+    def tell(self, daemon: str) -> None:
+        """Write down that a daemon is about to meet something of the new whole."""
+        with os_errors_told(), open(self.folder / "told", "a", encoding="utf-8") as told:
+            told.write(f"{daemon}\n")
+            told.flush()
+            os.fsync(told.fileno())
+
+    def told(self) -> list[str]:
+        """Return the daemons that may have met something of the new whole."""
+        path = self.folder / "told"
+        return path.read_text(encoding="utf-8").split() if path.exists() else []
+
+    def put_files_back(self) -> None:
+        """Put each file back as it was.
+
+        :raises RelayError: which couldn't be.
+        """
+        done = command.run(["sh", str(self.script), str(self.folder)], timeout=600)
+        if done.status != 0:
+            raise RelayError(done.said.strip() or "not every file could be put back")
+
+    def end(self) -> None:
+        """Forget it: the change is done, or undone."""
+        facts = self.begun() or {"absent": []}
+        with os_errors_told():
+            kept = [str(path).removeprefix(f"{self.folder}/kept") for path in (self.folder / "kept").rglob("*")]
+            files.sweep([*kept, *facts["absent"]])
+            for path in kept:
+                Path(f"{path}.smtpout-back").unlink(missing_ok=True)
+            (self.folder / "begun").unlink(missing_ok=True)  # from here on it is no journal, whatever is left of it
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def remove_unit(self) -> None:
+        """Take away what puts things back at boot: nothing of smtpout is left on this host."""
+        with os_errors_told():
+            if self.unit.exists():
+                units.act("disable", [self.unit.name])
+                self.unit.unlink()
+                units.act("daemon-reload")
+            self.script.unlink(missing_ok=True)
+
+    def _make_restorable(self, names: Sequence[str]) -> None:
+        """Have the script there, and the unit that calls it at boot."""
+        if not self.script.exists() or self.script.read_text(encoding="utf-8") != RESTORE:
+            files.write(self.script, RESTORE.encode(), 0o700)
+        before = [name if "." in name else f"{name}.service" for name in names]
+        text = UNIT.format(state=self.state, units=" ".join(before))
+        if names and (not self.unit.exists() or self.unit.read_text(encoding="utf-8") != text):
+            files.write(self.unit, text.encode(), 0o644)
+            units.act("daemon-reload")
+            units.act("enable", [self.unit.name])
+
+
+def _lines(names: Iterable[str]) -> str:
+    return "".join(f"{name}\n" for name in names)

@@ -1,0 +1,161 @@
+"""What a host remembers of its changes: below ``/var/lib/smtpout``, readable by root alone.
+
+    lock             held by the run that is changing something
+    whole.json       what the daemons run with: the last whole that proved itself
+    originals.json   each file that smtpout has written, and whether something was there before
+    generations/     the last wholes, numbered
+    edited/          what was changed by hand, and was put back
+    change/          how everything was before the change that is under way (journal)
+    staging/         the new whole, as long as the daemons' parsers read it
+
+A lost whole.json costs a restart of the daemons, and nothing else: what was there before smtpout is remembered apart.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from smtpout_core import files
+from smtpout_core.change.parts import Content
+from smtpout_core.errors import RelayError, os_errors_told
+
+ORIGINAL = ".ORG"
+"""What is added to the name of a file that was there before smtpout."""
+
+KEPT = 10
+"""How many generations are kept."""
+
+
+class Memory:
+    """What a host remembers."""
+
+    def __init__(self, state_dir: str) -> None:
+        self.folder = Path(state_dir)
+
+    @contextmanager
+    def locked(self, test: bool = False) -> Iterator[None]:
+        """Hold the one lock of the formula.
+
+        :param test: make no lock where there is none yet.
+        :raises RelayError: another run holds it.
+        """
+        path = self.folder / "lock"
+        if test and not path.exists():
+            yield
+            return
+        with os_errors_told():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RelayError("Another run is changing this relay. Run this again when it is done.") from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    def whole(self) -> dict[str, Any]:
+        """Return the last whole: ``generation``, and by name what each of the ``daemons`` runs with."""
+        return {"generation": 0, "daemons": {}, "proven": {}, **self._read("whole.json")}
+
+    def remember(self, whole: Mapping[str, Any]) -> None:
+        """Write down what the daemons run with, if that is anything new."""
+        if whole != self.whole() or not (self.folder / "whole.json").exists():
+            self._write("whole.json", whole)
+
+    def originals(self) -> dict[str, bool]:
+        """Return by path whether something was there before smtpout wrote it."""
+        return self._read("originals.json")
+
+    def keep_originals(self, paths: Iterable[str]) -> None:
+        """Copy what is about to be written for the first time to ``<name>.ORG``."""
+        known = self.originals()
+        new = {path: os.path.lexists(path) for path in paths if path not in known}
+        with os_errors_told():
+            for path, there in new.items():
+                if there and not os.path.lexists(path + ORIGINAL):
+                    files.copy(path, path + ORIGINAL)
+        if new:
+            self._write("originals.json", known | new)
+
+    def forget_originals(self, paths: Iterable[str]) -> None:
+        """Forget files that are as they were before smtpout."""
+        gone = set(paths)
+        left = {path: there for path, there in self.originals().items() if path not in gone}
+        if left != self.originals():
+            self._write("originals.json", left)
+
+    def keep_edited(self, path: str, when: str) -> str:
+        """Keep a file that was changed by hand and is about to be put back; return where."""
+        place = f"{self.folder}/edited/{when}{path}"
+        with os_errors_told():
+            for folder in reversed(files.missing_parents(place)):
+                folder.mkdir(mode=0o700)
+            files.write(place, Path(path).read_bytes(), 0o600)
+        return place
+
+    def keep_generation(self, generation: Mapping[str, Any], contents: Mapping[str, Content]) -> None:
+        """Keep a whole that proved itself, and forget those before the last ten.
+
+        :param generation: ``number``, ``time``, ``cause``, ``changed``, ``digest``, ``files`` by path.
+        :param contents: of the files that may be kept: private keys are not among them.
+        """
+        number = generation["number"]
+        aside, place = self.folder / "generations" / f".{number}", self.folder / "generations" / str(number)
+        with os_errors_told():
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(place, ignore_errors=True)
+            aside.mkdir(mode=0o700)
+            for path, content in contents.items():
+                target = aside / "files" / path.lstrip("/")
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                target.write_bytes(content.data)
+                target.chmod(0o600)
+            (aside / "generation.json").write_text(json.dumps(generation, indent=1, sort_keys=True), encoding="utf-8")
+            os.rename(aside, place)
+            for old in self.generations()[:-KEPT]:
+                shutil.rmtree(place.parent / str(old["number"]), ignore_errors=True)
+
+    def generations(self) -> list[dict[str, Any]]:
+        """Return the generations that are kept, the oldest first."""
+        found = []
+        for place in (self.folder / "generations").glob("[0-9]*/generation.json"):
+            try:
+                found.append(json.loads(place.read_bytes()))
+            except (OSError, ValueError):  # half of one is none
+                continue
+        return sorted(found, key=lambda generation: generation["number"])
+
+    def text(self, number: int, path: str) -> str | None:
+        """Return what a file held in a generation; None where it held a private key, or wasn't there."""
+        kept = self.folder / "generations" / str(number) / "files" / path.lstrip("/")
+        return kept.read_bytes().decode(errors="replace") if kept.is_file() else None
+
+    def forget(self) -> None:
+        """Forget everything but the lock: nothing of smtpout is left on this host."""
+        with os_errors_told():
+            for name in ("whole.json", "originals.json"):
+                (self.folder / name).unlink(missing_ok=True)
+            for name in ("generations", "edited", "staging"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            found = json.loads((self.folder / name).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _write(self, name: str, data: Mapping[str, Any]) -> None:
+        with os_errors_told():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.write(self.folder / name, json.dumps(data, indent=1, sort_keys=True).encode(), 0o600)
