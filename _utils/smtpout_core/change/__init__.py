@@ -9,5 +9,8 @@ It knows nothing of mail. What a daemon is comes in as a :class:`~smtpout_core.c
     memory         what the host remembers: the last whole that proved itself, and its generations
     journal        how everything was before a change, for the way back, also after a kill or a reboot
     plan           what differs, and what that asks for
-    transaction    recover, check, swap, activate, prove, or take all of it back
+    checking       what the parsers and trials say before anything is touched
+    activation     one daemon's files in place, and the daemon serving with them
+    wayback        everything as it was before
+    transaction    recover, check, activate, prove, or take all of it back
 """

@@ -2,7 +2,8 @@
 
 As long as it is there, a change is under way or was cut short, and the way back is always open: for the run itself, for
 the next one, and at boot for a unit that runs before the daemons, without Salt. All three put files back by the same
-shell script. Below the state directory:
+shell script, smtpout's own memory among them. A new whole counts from the moment at which ``begun`` goes. Below the
+state directory:
 
     change/kept/       copies of the files that were there
     change/absent      paths of those that weren't, each with a NUL behind it
@@ -33,7 +34,7 @@ change=$1
 [ -e "$change/begun" ] || exit 0
 export LC_ALL=C
 cd "$change/kept" || exit 1
-if [ "$2" = boot ]; then xargs -r systemctl disable <../disabled; fi    # while what enabled them is still there
+if [ "$2" = boot ]; then xargs -r -d '\n' systemctl disable <../disabled; fi    # while what enabled them is still there
 find . ! -type d -exec sh -c '
     same() {
         [ ! -L "$1" ] && [ ! -L "$2" ] && [ -f "$2" ] && cmp -s "$1" "$2" &&
@@ -42,7 +43,9 @@ find . ! -type d -exec sh -c '
     for kept; do
         path=${kept#.}
         same "$kept" "$path" && continue
-        mkdir -p "${path%/*}" && cp -dp "$kept" "$path.smtpout-back" && mv -fT "$path.smtpout-back" "$path" || failed=1
+        mkdir -p "${path%/*}" && cp --remove-destination -dp "$kept" "$path.smtpout-back" &&
+            mv -fT "$path.smtpout-back" "$path" || { failed=1; continue; }
+        if command -v restorecon >/dev/null; then restorecon "$path"; fi    # the copy had the label of its folder
     done
     exit ${failed:-0}' sh {} + || failed=1
 xargs -0 sh -c '
@@ -54,9 +57,9 @@ xargs -0 sh -c '
 sync
 if [ "$2" = boot ]; then
     systemctl daemon-reload
-    xargs -r systemctl enable <../enabled
-    xargs -r systemctl --no-block start <../running
-    rm -f ../told    # they start with what is there now
+    xargs -r -d '\n' systemctl enable <../enabled
+    xargs -r -d '\n' systemctl --no-block start <../running
+    [ "$failed" ] || rm -f ../told    # the daemons start with what is there now
 fi
 exit ${failed:-0}
 """
@@ -65,8 +68,12 @@ UNIT = """# Managed by smtpout. A change of the mail system that a reboot cut sh
 [Unit]
 Description=The mail system's last whole configuration (smtpout)
 ConditionPathExists={state}/change/begun
+# Not after basic.target: that comes after all sockets, and a daemon's socket is one of those that wait.
+DefaultDependencies=no
+Conflicts=shutdown.target
+RequiresMountsFor={state}
 After=local-fs.target
-Before={units}
+Before={units} shutdown.target
 
 [Service]
 Type=oneshot
@@ -93,6 +100,10 @@ class Journal:
             return json.loads((self.folder / "begun").read_bytes())
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise RelayError(
+                f"{self.folder}/begun: {error}; what was there before is in {self.folder}/kept."
+            ) from error
 
     def begin(
         self, facts: Mapping[str, Any], paths: Iterable[str], states: Mapping[str, Mapping[str, bool | None]]
@@ -137,25 +148,42 @@ class Journal:
         path = self.folder / "told"
         return path.read_text(encoding="utf-8").split() if path.exists() else []
 
-    def put_files_back(self) -> None:
+    def edited(self, facts: Mapping[str, Any]) -> list[str]:
+        """Return the files that somebody else has changed since a run was cut short: neither the old nor the new ones.
+
+        :param facts: as ``begun`` returns them.
+        """
+        found = []
+        for path, new in facts["new"].items():
+            known = {new, *(files.digest(f"{self.folder}/kept{kept}") for kept in (path, path + ORIGINAL))}
+            if os.path.isfile(path) and not os.path.islink(path) and files.digest(path) not in known:
+                found.append(path)
+        return found
+
+    def put_files_back(self, facts: Mapping[str, Any]) -> None:
         """Put each file back as it was.
 
+        :param facts: as ``begun`` returns them.
         :raises RelayError: which couldn't be.
         """
+        kept = [path for path in (self.folder / "kept").rglob("*") if path.is_symlink() or not path.is_dir()]
+        live = [str(path).removeprefix(f"{self.folder}/kept") for path in kept]
+        with os_errors_told():
+            files.sweep([*live, *facts["absent"]])  # first: a folder that wasn't there has to be empty to go
+            for path in live:
+                Path(f"{path}.smtpout-back").unlink(missing_ok=True)
         done = command.run(["sh", str(self.script), str(self.folder)], timeout=600)
         if done.status != 0:
             raise RelayError(done.said.strip() or "not every file could be put back")
 
     def end(self) -> None:
         """Forget it: the change is done, or undone."""
-        facts = self.begun() or {"absent": []}
         with os_errors_told():
-            kept = [str(path).removeprefix(f"{self.folder}/kept") for path in (self.folder / "kept").rglob("*")]
-            files.sweep([*kept, *facts["absent"]])
-            for path in kept:
-                Path(f"{path}.smtpout-back").unlink(missing_ok=True)
-            (self.folder / "begun").unlink(missing_ok=True)  # from here on it is no journal, whatever is left of it
+            if (self.folder / "begun").exists():
+                (self.folder / "begun").unlink()  # from here on it is no journal, whatever is left of it
+                files.sync(str(self.folder))
             shutil.rmtree(self.folder, ignore_errors=True)
+            files.sweep([self.script, self.unit])
 
     def remove_unit(self) -> None:
         """Take away what puts things back at boot: nothing of smtpout is left on this host."""
@@ -170,11 +198,14 @@ class Journal:
         """Have the script there, and the unit that calls it at boot."""
         if not self.script.exists() or self.script.read_text(encoding="utf-8") != RESTORE:
             files.write(self.script, RESTORE.encode(), 0o700)
-        before = [name if "." in name else f"{name}.service" for name in names]
+        before = [name if "." in name else f"{name}.service" for name in sorted(names)]
         text = UNIT.format(state=self.state, units=" ".join(before))
-        if names and (not self.unit.exists() or self.unit.read_text(encoding="utf-8") != text):
+        if not names:
+            return
+        if not self.unit.exists() or self.unit.read_text(encoding="utf-8") != text:
             files.write(self.unit, text.encode(), 0o644)
             units.act("daemon-reload")
+        if not units.each([self.unit.name])[self.unit.name]["enabled"]:
             units.act("enable", [self.unit.name])
 
 

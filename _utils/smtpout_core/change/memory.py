@@ -8,7 +8,8 @@
     change/          how everything was before the change that is under way (journal)
     staging/         the new whole, as long as the daemons' parsers read it
 
-A lost whole.json costs a restart of the daemons, and nothing else: what was there before smtpout is remembered apart.
+A lost whole.json costs a restart of the daemons, and nothing else: what was there before smtpout is remembered apart,
+and the last generation knows the daemons' files and units.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Memory:
 
     def __init__(self, state_dir: str) -> None:
         self.folder = Path(state_dir)
+        self.files = (self.folder / "whole.json", self.folder / "originals.json")
 
     @contextmanager
     def locked(self, test: bool = False) -> Iterator[None]:
@@ -63,13 +65,28 @@ class Memory:
             os.close(descriptor)
 
     def whole(self) -> dict[str, Any]:
-        """Return the last whole: ``generation``, and by name what each of the ``daemons`` runs with."""
-        return {"generation": 0, "daemons": {}, "proven": {}, **self._read("whole.json")}
+        """Return the last whole: ``generation``, and what each of the ``daemons`` runs with, in their order."""
+        return {"generation": 0, "daemons": {}, "proven": {}, **(self._read("whole.json") or self._last())}
+
+    def _last(self) -> dict[str, Any]:
+        """Return what the last generation says of a whole whose record is lost."""
+        return {
+            name: generation[key]
+            for generation in self.generations()[-1:]
+            for name, key in (("generation", "number"), ("daemons", "daemons"))
+        }
 
     def remember(self, whole: Mapping[str, Any]) -> None:
         """Write down what the daemons run with, if that is anything new."""
         if whole != self.whole() or not (self.folder / "whole.json").exists():
             self._write("whole.json", whole)
+
+    def doubt(self, daemons: Iterable[str]) -> None:
+        """Write down that nobody knows what these daemons run with; the next run restarts them."""
+        whole = self.whole()
+        for name in whole["daemons"].keys() & set(daemons):
+            whole["daemons"][name]["doubted"] = True
+        self.remember(whole)
 
     def originals(self) -> dict[str, bool]:
         """Return by path whether something was there before smtpout wrote it."""
@@ -105,25 +122,36 @@ class Memory:
     def keep_generation(self, generation: Mapping[str, Any], contents: Mapping[str, Content]) -> None:
         """Keep a whole that proved itself, and forget those before the last ten.
 
-        :param generation: ``number``, ``time``, ``cause``, ``changed``, ``digest``, ``files`` by path.
+        :param generation: ``number``, ``time``, ``cause``, ``changed``, ``digest``, ``files`` by path, ``daemons`` with
+            their ``paths``, ``units`` and ``working`` by name.
         :param contents: of the files that may be kept: private keys are not among them.
         """
         number = generation["number"]
         aside, place = self.folder / "generations" / f".{number}", self.folder / "generations" / str(number)
-        with os_errors_told():
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            shutil.rmtree(aside, ignore_errors=True)
-            shutil.rmtree(place, ignore_errors=True)
-            aside.mkdir(mode=0o700)
-            for path, content in contents.items():
-                target = aside / "files" / path.lstrip("/")
-                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                target.write_bytes(content.data)
-                target.chmod(0o600)
-            (aside / "generation.json").write_text(json.dumps(generation, indent=1, sort_keys=True), encoding="utf-8")
-            os.rename(aside, place)
-            for old in self.generations()[:-KEPT]:
-                shutil.rmtree(place.parent / str(old["number"]), ignore_errors=True)
+        umask = os.umask(0o077)
+        try:
+            with os_errors_told():
+                for old in (aside, place):
+                    shutil.rmtree(old, ignore_errors=True)
+                for path, content in contents.items():
+                    target = aside / "files" / path.lstrip("/")
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(content.data)
+                aside.mkdir(parents=True, exist_ok=True)
+                (aside / "generation.json").write_text(json.dumps(generation, indent=1), encoding="utf-8")
+                os.rename(aside, place)
+        finally:
+            os.umask(umask)
+        for kept in self.generations()[:-KEPT]:
+            self.drop_generation(kept["number"])
+
+    def next_number(self) -> int:
+        """Return the number of the next generation."""
+        return 1 + max([self.whole()["generation"], *(generation["number"] for generation in self.generations())])
+
+    def drop_generation(self, number: int) -> None:
+        """Forget a whole that has not proved itself after all."""
+        shutil.rmtree(self.folder / "generations" / str(number), ignore_errors=True)
 
     def generations(self) -> list[dict[str, Any]]:
         """Return the generations that are kept, the oldest first."""
@@ -143,8 +171,8 @@ class Memory:
     def forget(self) -> None:
         """Forget everything but the lock: nothing of smtpout is left on this host."""
         with os_errors_told():
-            for name in ("whole.json", "originals.json"):
-                (self.folder / name).unlink(missing_ok=True)
+            for path in self.files:
+                path.unlink(missing_ok=True)
             for name in ("generations", "edited", "staging"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
 
@@ -158,4 +186,4 @@ class Memory:
     def _write(self, name: str, data: Mapping[str, Any]) -> None:
         with os_errors_told():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            files.write(self.folder / name, json.dumps(data, indent=1, sort_keys=True).encode(), 0o600)
+            files.write(self.folder / name, json.dumps(data, indent=1).encode(), 0o600)

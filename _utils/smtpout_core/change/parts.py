@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -170,10 +170,55 @@ class Daemon:
     patience: float = 30
 
     @property
+    def all_units(self) -> tuple[str, ...]:
+        """Return its units, and the one whose processes count."""
+        return tuple(dict.fromkeys([*self.units, *([self.working] if self.working else [])]))
+
+    @property
     def held_by(self) -> tuple[str, ...]:
         """Return the files that keep its units from starting before their configuration has proved itself."""
-        units = [*self.units, *([self.working] if self.working and self.working not in self.units else [])]
-        return tuple(hold_path(unit) for unit in units)
+        return tuple(hold_path(unit) for unit in self.all_units)
+
+
+@dataclass(frozen=True)
+class Ways:
+    """What the transaction is told of the daemons' world, by name.
+
+    :param probes: how a daemon is asked whether it serves; raises RelayError as long as it doesn't.
+    :param undo: how a setting is taken back, given what its ``undoing`` returned.
+    :param labelled: gives files that were put in place the label that the host's policy has for them.
+    """
+
+    probes: Mapping[str, Callable[..., object]]
+    undo: Mapping[str, Callable[[dict[str, Any]], None]]
+    labelled: Callable[[Sequence[str]], None] = lambda _paths: None
+
+    def probe(self, probes: Iterable[Sequence[Any]]) -> Callable[[], None]:
+        """Return what asks a daemon all of its probes, each a way and what that is told."""
+
+        def ask() -> None:
+            for way, told in probes:
+                self.probes[way](**told)
+
+        return ask
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A whole that is wanted.
+
+    :param daemons: in the order of activation: a partner before the one that is told of it.
+    :param agreements: what two daemons' files have to agree on: complaints, given where each file lies aside.
+    :param proof: what the running whole fails to do, by name with a sentence each; asked before and after.
+    :param private: files that no generation keeps a copy of.
+    :param cause: who asked for it, and how.
+    """
+
+    daemons: Sequence[Daemon]
+    agreements: Callable[[Mapping[str, str]], Sequence[str]] = lambda _where: ()
+    proof: Callable[[], Mapping[str, str]] = dict
+    private: frozenset[str] = frozenset()
+    cause: Mapping[str, str] = field(default_factory=dict)
 
 
 def hold_path(unit: str) -> str:

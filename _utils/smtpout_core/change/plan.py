@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,7 @@ class Step:
     @property
     def units(self) -> list[str]:
         """Return all of the daemon's units."""
-        working = self.daemon.working
-        return [*self.daemon.units, *([working] if working and working not in self.daemon.units else [])]
+        return list(self.daemon.all_units)
 
     def must_restart(self, reason: str) -> None:
         """Make it a restart, unless it is to be started anyway."""
@@ -125,10 +124,13 @@ def step(daemon: Daemon, parts: Sequence[Part], record: Mapping[str, Any], elsew
     return made
 
 
-def going(name: str, record: Mapping[str, Any]) -> Step:
-    """Return what has to be done for a daemon that is no longer wanted: stopped, disabled, its files as before."""
+def going(name: str, record: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Step:
+    """Return what has to be done for a daemon that is no longer wanted: stopped, disabled, its files as before.
+
+    :param elsewhere: files that another daemon has now, or puts back.
+    """
     daemon = Daemon(name, units=tuple(record.get("units", ())), working=record.get("working"))
-    made = Step(daemon, orphans=list(record.get("paths", [])), gone=True)
+    made = Step(daemon, orphans=[path for path in record.get("paths", []) if path not in elsewhere], gone=True)
     made.changes = undone(made.orphans)
     made.orphans = [path for path in made.orphans if path in made.changes]
     if daemon.units:
@@ -172,13 +174,15 @@ def _act(made: Step, record: Mapping[str, Any]) -> None:
     made.outdated = now.outdated or bool(made.holds) or any(path.startswith(UNITS) for path in made.written)
     if not now.running:
         made.action = "start"
-    elif not record:
+    elif not record.get("read"):
         made.action, made.reasons = "restart", ["first configuration"]
+    elif record.get("doubted"):
+        made.action, made.reasons = "restart", ["it did not serve when it was last brought back"]
     else:
         made.reasons = [os.path.basename(path) for path in unread if path in heavy or not daemon.reloads]
         made.reasons += sorted(_differing(wanted["restart_for"], record.get("restart_for", {})))
         made.reasons += [name for setting in daemon.settings for name in setting.differences()]
-        if not (made.reasons or unread) and daemon.astray and (why := daemon.astray()):
+        if not made.reasons and daemon.astray and (why := daemon.astray()):
             made.reasons = [why]
         made.action = "restart" if made.reasons else "reload" if unread else None
     made.reasons = list(dict.fromkeys(made.reasons)) if made.action == "restart" else []
@@ -190,12 +194,11 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
 
 
 def edited_by_hand(made: Step, record: Mapping[str, Any]) -> list[str]:
-    """Return the files that differ from what was put in place, though what is wanted is still the same."""
-    same = [part for part in made.due if record.get("read", {}).get(part.path) == part.wanted]
+    """Return the files that are about to be replaced, and differ from what was put in place last."""
     disk = record.get("disk", {})
+    about = [*(part.path for part in made.due), *made.orphans]
     return [
         path
-        for part in same
-        for path in part.paths[:1]
+        for path in about
         if path in disk and Path(path).is_file() and not Path(path).is_symlink() and files.digest(path) != disk[path]
     ]

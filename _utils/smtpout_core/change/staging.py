@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from smtpout_core import files, folder
 from smtpout_core.change.parts import Content, Part
-from smtpout_core.errors import RelayError
+from smtpout_core.errors import NotInstalledError, RelayError
 from smtpout_core.host import Host
 
 
@@ -40,6 +40,7 @@ def staged(parts: Sequence[Part], host: Host) -> Iterator[Stage]:
     """Give the parts made aside; in test mode in the system's temporary directory, for nothing else may be touched.
 
     :raises RelayError: a part can't be made, or written aside.
+    :raises NotInstalledError: what makes a part isn't there.
     """
     parent = None if host.test else os.path.join(host.state_dir, "staging")
     if parent:
@@ -52,6 +53,8 @@ def staged(parts: Sequence[Part], host: Host) -> Iterator[Stage]:
             os.mkdir(workshop, 0o700)
             try:
                 made[part] = part.contents(workshop)
+            except NotInstalledError:
+                raise
             except RelayError as error:
                 raise RelayError(str(error).replace(workshop, "").replace(place, "")) from error
         where = {path: place + path for contents in made.values() for path in contents}

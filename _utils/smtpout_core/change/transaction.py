@@ -8,60 +8,27 @@ at any instruction, is undone by the next one, and by a unit at boot.
 
 from __future__ import annotations
 
-import logging
+import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import partial
 from typing import Any
 
 from smtpout_core import files
-from smtpout_core.change import plan, units
+from smtpout_core.change import activation, checking, plan, units, wayback
 from smtpout_core.change.journal import UNIT_PATH, Journal
-from smtpout_core.change.memory import ORIGINAL, Memory
-from smtpout_core.change.parts import Content, Daemon, digest
+from smtpout_core.change.memory import Memory
+from smtpout_core.change.parts import Content, Wanted, Ways, digest
 from smtpout_core.change.plan import Step
 from smtpout_core.change.staging import Stage, staged
 from smtpout_core.change.templates import Templates
 from smtpout_core.errors import NotInstalledError, RelayError
 from smtpout_core.host import Host
 
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Ways:
-    """What the transaction is told of the daemons' world, by name.
-
-    :param probes: how a daemon is asked whether it serves; raises RelayError as long as it doesn't.
-    :param undo: how a setting is taken back, given what its ``undoing`` returned.
-    :param labelled: gives files that were put in place the label that the host's policy has for them.
-    """
-
-    probes: Mapping[str, Callable[..., object]]
-    undo: Mapping[str, Callable[[dict[str, Any]], None]]
-    labelled: Callable[[Sequence[str]], None] = lambda _paths: None
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A whole that is wanted.
-
-    :param daemons: in the order of activation: a partner before the one that is told of it.
-    :param agreements: what two daemons' files have to agree on: complaints, given where each file lies aside.
-    :param proof: what the running whole fails to do, by name with a sentence each; asked before and after.
-    :param private: files that no generation keeps a copy of.
-    :param cause: who asked for it, and how.
-    """
-
-    daemons: Sequence[Daemon]
-    agreements: Callable[[Mapping[str, str]], Sequence[str]] = lambda _where: ()
-    proof: Callable[[], Mapping[str, str]] = dict
-    private: frozenset[str] = frozenset()
-    cause: Mapping[str, str] = field(default_factory=dict)
+__all__ = ["Outcome", "Transaction", "Wanted", "Ways"]
 
 
 @dataclass
@@ -93,6 +60,8 @@ class Transaction:
         self.ways = ways
         self.memory = Memory(host.state_dir)
         self.journal = Journal(host.state_dir, unit_path)
+        self.back = wayback.WayBack(self.journal, self.memory, ways)
+        self.untouched = "Nothing was changed."
 
     # --- what an earlier run has left -------------------------------------------------------------------------------
 
@@ -101,9 +70,6 @@ class Transaction:
 
         :raises RelayError: it can't be undone, or another run is at work.
         """
-        if self.host.test:
-            begun = self.journal.begun()
-            return ["A run was cut short; the apply would put back what was there before it."] if begun else []
         if not self.journal.folder.exists():
             return []
         with self._alone():
@@ -111,14 +77,21 @@ class Transaction:
 
     def _recovered(self) -> list[str]:
         facts = self.journal.begun()
-        if facts is None or facts["generation"] == self.memory.whole()["generation"]:
-            self.journal.end()
+        if self.host.test:
+            return ["A run was cut short; the apply would first put back what was there before it."] if facts else []
+        if facts is None:
+            if self.journal.folder.exists():
+                self.journal.end()
             return []
-        trouble = self._go_back(facts)
-        if trouble:
+        self.untouched = "Nothing else was changed."
+        notes = [self._kept(path, "put back") for path in self.journal.edited(facts)]
+        trouble = self.back.go(facts)
+        if trouble.files:
             raise RelayError("\n".join(["A run was cut short, and what was there before it could not be brought back:",
-                                        *trouble]))  # fmt: skip
-        return ["A run was cut short; what was there before it serves again."]
+                                        *trouble.files, *trouble.rest]))  # fmt: skip
+        if trouble.rest:
+            return ["A run was cut short; the files that were there before it are back, but:", *trouble.rest, *notes]
+        return ["A run was cut short; what was there before it serves again.", *notes]
 
     # --- a change ---------------------------------------------------------------------------------------------------
 
@@ -129,22 +102,24 @@ class Transaction:
 
         :raises RelayError: what is wrong; and whether anything was changed, and how the way back went.
         """
-        with self._alone():
-            notes = [] if self.host.test else self._recovered()
+        with self._alone(), self._first_told() as notes:
             whole = self.memory.whole()
-            steps = self._planned(wanted.daemons, whole, templates)
-            outcome = Outcome({step.daemon.name: step for step in steps}, whole["generation"], whole["generation"])
-            outcome.notes += notes
+            steps = self._planned(wanted, whole["daemons"], templates)
+            number = whole["generation"]
+            outcome = Outcome({step.daemon.name: step for step in steps}, number, number, notes)
             if not outcome.changed:
-                self._untouched(whole, wanted, outcome)
+                if not self.host.test:  # a record was lost, say
+                    self._remember(whole, steps, {}, whole["proven"], number)
                 return outcome
             try:
                 with staged([part for step in steps for part in step.parts], self.host) as stage:
-                    proven = self._checked(wanted, steps, stage, whole, outcome)
+                    proven = self._checked(wanted, outcome, stage, whole)
                     if not self.host.test:
-                        self._change(wanted, steps, stage.contents, whole, proven, outcome)
-            except _Refused as error:
-                raise RelayError(str(error)) from error
+                        self._change(wanted, outcome, stage.contents, whole, proven)
+            except NotInstalledError as error:
+                if not self.host.test:
+                    raise
+                notes.append(f"The new configuration was not checked: {error}.")  # a state before this one installs it
             return outcome
 
     def unmake(self, before: Callable[[], None] = lambda: None) -> Outcome:
@@ -152,15 +127,13 @@ class Transaction:
 
         :param before: the last word before a daemon is stopped; raises RelayError where it may not be.
         """
-        with self._alone():
-            notes = [] if self.host.test else self._recovered()
+        with self._alone(), self._first_told() as notes:
             whole = self.memory.whole()
-            names = reversed(whole["daemons"])
-            steps = [plan.going(name, whole["daemons"][name]) for name in names]
+            steps = self._going(whole["daemons"], [*whole["daemons"]], set())
             outcome = Outcome({step.daemon.name: step for step in steps}, 0, whole["generation"], notes)
             if not self.host.test:
                 if outcome.changed:
-                    self._change(Wanted([]), steps, {}, whole, {}, outcome, before)
+                    self._change(Wanted([]), outcome, {}, whole, {}, before)
                 self.journal.remove_unit()
                 self.memory.forget()
             return outcome
@@ -175,241 +148,108 @@ class Transaction:
         finally:
             os.umask(umask)
 
-    def _planned(self, daemons: Sequence[Daemon], whole: Mapping[str, Any], templates: Templates) -> list[Step]:
-        parts = {daemon.name: [*map(templates.rendered, daemon.files), *daemon.parts] for daemon in daemons}
-        every = {path for of_one in parts.values() for part in of_one for path in part.paths}
-        records = whole["daemons"]
-        steps = [plan.step(daemon, parts[daemon.name], records.get(daemon.name, {}), every) for daemon in daemons]
+    @contextmanager
+    def _first_told(self) -> Iterator[list[str]]:
+        """Undo what a run that was cut short has left, and say so, whatever comes after it."""
+        notes = self._recovered()
+        told = list(notes)
+        try:
+            yield notes
+        except RelayError as error:
+            if not told:
+                raise
+            raise type(error)("\n".join([*told, str(error)])) from error
+
+    def _planned(self, wanted: Wanted, records: Mapping[str, Any], templates: Templates) -> list[Step]:
+        parts = {daemon.name: [*map(templates.rendered, daemon.files), *daemon.parts] for daemon in wanted.daemons}
+        taken = {path for of_one in parts.values() for part in of_one for path in part.paths}
+        steps = []
+        for daemon in wanted.daemons:
+            steps.append(plan.step(daemon, parts[daemon.name], records.get(daemon.name, {}), taken))
+            taken.update(steps[-1].orphans)
         acted = {step.daemon.name for step in steps if step.action}
         for step in steps:
             for other in step.daemon.follows:
                 if other in acted:
                     step.must_restart(f"{other} was activated")
                     acted.add(step.daemon.name)
-        return steps + [plan.going(name, records[name]) for name in reversed(records) if name not in parts]
+        return steps + self._going(records, [name for name in records if name not in parts], taken)
 
-    def _untouched(self, whole: Mapping[str, Any], wanted: Wanted, outcome: Outcome) -> None:
-        """Write down what is now known though nothing changed: a record that was lost, say."""
-        if not self.host.test and {step.daemon.name for step in outcome.steps.values()} != set(whole["daemons"]):
-            self._remember(whole, list(outcome.steps.values()), {}, whole["proven"], whole["generation"])
-        log.debug("nothing of %s changed", [daemon.name for daemon in wanted.daemons])
+    def _going(self, records: Mapping[str, Any], names: Sequence[str], taken: set[str]) -> list[Step]:
+        """Return the steps of daemons that aren't wanted: a partner is stopped after the one that was told of it."""
+        steps = []
+        for name in reversed(names):
+            steps.append(plan.going(name, records[name], taken))
+            taken.update(steps[-1].orphans)
+        return steps
 
-    # --- before anything is touched ---------------------------------------------------------------------------------
-
-    def _checked(
-        self, wanted: Wanted, steps: Sequence[Step], stage: Stage, whole: Mapping[str, Any], outcome: Outcome
-    ) -> dict[str, str]:
-        """Have each daemon's parser read its files aside, compare what they agree on, try what they need."""
-        complaints = [f"  {line}" for line in self._complaints(wanted, steps, stage, outcome)]
-        proven, failed = self._tried(steps, whole, outcome)
-        lines = [*complaints, *failed]
-        if lines:
-            raise _Refused("\n".join(["The new configuration is refused; nothing was changed:", *lines]))
-        self._note_start(steps, stage)
+    def _checked(self, wanted: Wanted, outcome: Outcome, stage: Stage, whole: Mapping[str, Any]) -> dict[str, str]:
+        """Have all of it checked before anything is touched, and return what is proven to work."""
+        steps = list(outcome.steps.values())
+        complaints = list(checking.complaints(wanted, steps, stage, self.host, outcome.notes))
+        proven, failed = checking.tried(steps, whole["proven"], self.host, outcome.notes)
+        if complaints or failed:
+            said = f"The new configuration is refused; {self.untouched[0].lower()}{self.untouched[1:-1]}:"
+            raise RelayError("\n  ".join([said, *complaints, *failed]))
+        checking.note_starts(steps, whole["daemons"], stage)
         return proven
-
-    def _complaints(self, wanted: Wanted, steps: Sequence[Step], stage: Stage, outcome: Outcome) -> Iterator[str]:
-        checked = True
-        for step in steps:
-            if not (step.daemon.check and step.changes):
-                continue
-            try:
-                for line in step.daemon.check(stage.where, self.host):
-                    yield f"{step.daemon.name}: {stage.without_place(line)}"
-            except NotInstalledError as error:
-                if not self.host.test:
-                    raise
-                checked = False  # a state before this one installs it
-                outcome.notes.append(f"{step.daemon.name}'s configuration was not checked: {error}.")
-            except RelayError as error:
-                yield f"{step.daemon.name}: {stage.without_place(str(error))}"
-        if checked:
-            yield from map(stage.without_place, wanted.agreements(stage.where))
-
-    def _tried(
-        self, steps: Sequence[Step], whole: Mapping[str, Any], outcome: Outcome
-    ) -> tuple[dict[str, str], list[str]]:
-        """Try what has to work for the daemons; return what is proven now, and what newly fails."""
-        proven: dict[str, str] = {}
-        failed = []
-        for trial in {trial.name: trial for step in steps for trial in step.daemon.trials}.values():
-            about = digest(trial.about)
-            known = whole["proven"].get(trial.name) == about
-            try:
-                trial.ask()
-            except NotInstalledError as error:
-                if not self.host.test:
-                    raise
-                outcome.notes.append(f"Not tried: {trial.name}: {error}.")
-            except RelayError as error:
-                if not known:
-                    failed += [f"  {trial.name}: {line}" for line in str(error).splitlines()]
-                    continue
-                outcome.notes.append(f"Has worked, and fails by itself since: {trial.name}: {error}")
-                proven[trial.name] = about
-            else:
-                proven[trial.name] = about
-        return proven, failed
-
-    def _note_start(self, steps: Sequence[Step], stage: Stage) -> None:
-        """See which daemon has to start anew for what it reads at its start alone."""
-        for step in steps:
-            main, ask = step.daemon.main, step.daemon.started_with
-            if not (ask and main in stage.where):
-                continue
-            new = ask(os.path.dirname(stage.where[main]))
-            new = {name: stage.without_place(value) for name, value in new.items()}
-            step.wanted["started_with"] = new
-            if step.action == "reload":
-                now = ask(os.path.dirname(main)) if os.path.exists(main) else {}
-                for name in sorted(name for name in new if now.get(name) != new[name]):
-                    step.must_restart(name)
-
-    # --- the change -------------------------------------------------------------------------------------------------
 
     def _change(
         self,
         wanted: Wanted,
-        steps: Sequence[Step],
+        outcome: Outcome,
         contents: Mapping[str, Content],
         whole: Mapping[str, Any],
         proven: Mapping[str, str],
-        outcome: Outcome,
         before: Callable[[], None] = lambda: None,
     ) -> None:
         """Put everything in place and have the daemons serve with it; else bring back what was there."""
-        changing = [step for step in steps if step.changes]
-        broken = dict(wanted.proof()) if whole["daemons"] else {}
-        number = int(whole["generation"]) + 1 if wanted.daemons else 0
-        facts = self._facts(number, changing, whole)
+        changing, steps = outcome.changed, list(outcome.steps.values())
+        broken = wanted.proof() if whole["daemons"] else {}
+        number = self.memory.next_number() if wanted.daemons else 0
         began = time.time()
-        self.journal.begin(facts, self._all_paths(changing), units.each(_all_units(steps)))
         try:
+            self._begin(number, steps, contents, whole["daemons"])
             before()
-            self._keep_edits(changing, whole, outcome)
+            self._keep_edits(changing, whole["daemons"], outcome)
             self.memory.keep_originals(path for step in changing for part in step.due for path in part.paths)
-            asides = self._written_aside(changing, contents)
+            asides = activation.written_aside(changing, contents)
             for step in changing:
-                self._activate(step, asides)
+                self.journal.tell(step.daemon.name)
+                activation.activate(step, asides, self.ways)
             if wanted.daemons:
                 self._prove(wanted, broken, outcome)
-            gone = [path for step in changing for path in step.orphans]
-            self.memory.forget_originals(gone)
             self._remember(whole, steps, contents, proven, number)
+            if wanted.daemons:
+                self._keep_generation(wanted, outcome, contents, number)
         except BaseException as error:  # whatever it is, what was there has to come back
             said = str(error) if isinstance(error, RelayError) else f"{type(error).__name__}: {error}"
-            back = self._taken_back(facts, changing, began)
-            raise RelayError("\n".join([said, *back])) from error
-        outcome.generation = number
-        if wanted.daemons:
-            self._keep_generation(wanted, changing, steps, contents, number)
+            raise RelayError("\n".join([said, *self.back.taken(changing, began, self.untouched)])) from error
         self.journal.end()
+        outcome.generation = number
 
-    def _facts(self, number: int, changing: Sequence[Step], whole: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the way back has to know of the daemons and their settings."""
-        records = whole["daemons"]
-        return {
-            "generation": number,
-            "daemons": [
-                {
-                    "name": step.daemon.name,
-                    "units": step.units,
-                    "own": list(step.daemon.units),
-                    "working": step.daemon.working,
-                    "served": step.running,
-                    "probes": records.get(step.daemon.name, {}).get("probes", []),
-                    "patience": records.get(step.daemon.name, {}).get("patience", 30),
-                }
-                for step in changing
-                if step.daemon.units
-            ],
-            "settings": [
-                [setting.kind, setting.undoing()]
-                for step in changing
-                for setting in step.daemon.settings
-                if setting.differences()
-            ],
-        }
+    def _begin(
+        self, number: int, steps: Sequence[Step], contents: Mapping[str, Content], records: Mapping[str, Any]
+    ) -> None:
+        """Write down how everything is."""
+        changing = [step for step in steps if step.changes]
+        written = [path for step in changing for path in step.written]
+        new = {path: _sha256(contents[path]) if path in contents else None for path in written}
+        known = {**wayback.facts(number, changing, records), "new": new}
+        paths = dict.fromkeys([*map(str, self.memory.files), *written])
+        # Of all units, also of those that go on as they are: the unit at boot comes before each of them.
+        every = list(dict.fromkeys(unit for step in steps for unit in step.units))
+        self.journal.begin(known, paths, units.each(every))
 
-    def _all_paths(self, changing: Sequence[Step]) -> list[str]:
-        """Return every file that a change may touch: smtpout's own memory of what was there before is one of them."""
-        memory = str(self.memory.folder / "originals.json")
-        return list(dict.fromkeys([memory, *(path for step in changing for path in step.written)]))
-
-    def _keep_edits(self, changing: Sequence[Step], whole: Mapping[str, Any], outcome: Outcome) -> None:
-        """Keep what was changed by hand and is about to be put back."""
-        when = time.strftime("%Y%m%dT%H%M%S")
+    def _keep_edits(self, changing: Sequence[Step], records: Mapping[str, Any], outcome: Outcome) -> None:
+        """Keep what was changed by hand and is about to be replaced."""
         for step in changing:
-            for path in plan.edited_by_hand(step, whole["daemons"].get(step.daemon.name, {})):
-                place = self.memory.keep_edited(path, when)
-                outcome.notes.append(f"{path} was changed by hand; it was put back, and what it held is in {place}.")
+            for path in plan.edited_by_hand(step, records.get(step.daemon.name, {})):
+                outcome.notes.append(self._kept(path, "replaced" if path not in step.orphans else "put back"))
 
-    def _written_aside(self, changing: Sequence[Step], contents: Mapping[str, Content]) -> dict[str, str]:
-        """Write all new files beside their places: a full disk or a missing owner is found before any is swapped."""
-        asides = {}
-        for step in changing:
-            for path in [path for part in step.due for path in part.paths if path in contents]:
-                content = contents[path]
-                try:
-                    numbers = files.ids(content.user, content.group)
-                    asides[path] = files.aside(path, content.data, content.mode, *numbers)
-                except RelayError as error:
-                    raise RelayError(f"{path}: {error}") from error
-                except OSError as error:
-                    raise RelayError(f"{path}: {error.strerror}") from error
-        return asides
-
-    def _activate(self, step: Step, asides: Mapping[str, str]) -> None:
-        """Put one daemon's files in place, and have it serve with them."""
-        self.journal.tell(step.daemon.name)
-        for verb in step.stop:
-            units.act(verb, step.daemon.units)
-        self._swap(step, asides)
-        for setting in step.daemon.settings:
-            setting.bring()
-        if step.outdated or (step.units and any(path.startswith(plan.UNITS) for path in step.written)):
-            units.act("daemon-reload")
-        if step.enable:
-            units.act("enable", step.daemon.units)
-        if step.action:
-            try:
-                self._act(step)
-            except RelayError as error:
-                raise RelayError(f"{step.daemon.name} does not serve with its new configuration: {error}") from error
-
-    def _swap(self, step: Step, asides: Mapping[str, str]) -> None:
-        paths = [path for part in step.due for path in part.paths if path in asides]
-        try:
-            for path in paths:
-                os.rename(asides[path], path)
-            for path in step.orphans:
-                _put_back(path)
-            for path in step.holds:
-                os.unlink(path)
-            for folder in {os.path.dirname(path) for path in step.written}:
-                if os.path.isdir(folder):
-                    files.sync(folder)
-        except OSError as error:
-            raise RelayError(f"{error.filename2 or error.filename}: {error.strerror}") from error
-        self.ways.labelled(paths)
-
-    def _act(self, step: Step) -> None:
-        daemon, began = step.daemon, time.time()
-
-        def probe() -> None:
-            for each in daemon.probes:
-                self.ways.probes[each.way](**each.told)
-
-        if step.action == "reload":
-            units.act("reload", [daemon.working] if daemon.working else daemon.units)
-            units.wait_until_serving(daemon.units, daemon.working, probe, daemon.patience)
-            said = units.journal(step.units, since=began, lines=200) if daemon.ignored else ""
-            ignored = daemon.ignored.search(said) if daemon.ignored else None
-            if not ignored:
-                return
-            step.must_restart(ignored[0].strip())
-        _restart(daemon.units, daemon.working)
-        units.wait_until_serving(daemon.units, daemon.working, probe, daemon.patience)
+    def _kept(self, path: str, done: str) -> str:
+        place = self.memory.keep_edited(path, time.strftime("%Y%m%dT%H%M%S"))
+        return f"{path} was changed by hand; it was {done}, and what it held is in {place}."
 
     def _prove(self, wanted: Wanted, broken: Mapping[str, str], outcome: Outcome) -> None:
         """Have the running whole show that it does what it should; what failed before as well is told."""
@@ -418,79 +258,6 @@ class Transaction:
         if new:
             raise RelayError("\n".join(["The new whole does not do what it should:", *new]))
         outcome.notes += [f"As before this change: {name}: {sentence}" for name, sentence in failing.items()]
-
-    # --- the way back -----------------------------------------------------------------------------------------------
-
-    def _taken_back(self, facts: Mapping[str, Any], changing: Sequence[Step], began: float) -> list[str]:
-        """Bring everything back, and say how that went; the daemons' own words first."""
-        told = self.journal.told()
-        asked = [unit for step in changing if step.daemon.name in told[-1:] for unit in step.units]
-        words = units.journal(asked, since=began) if asked else ""
-        said = ["Its log:", *(f"  {line}" for line in words.splitlines())] if words else []
-        trouble = self._go_back(facts)
-        if trouble:
-            return [*said, "What was there before could not be brought back whole:", *trouble]
-        if not told:
-            return [*said, "Nothing was changed."]
-        return [*said, "All of it was taken back: files and daemons are as they were before."]
-
-    def _go_back(self, facts: Mapping[str, Any]) -> list[str]:
-        """Bring everything back to how it was before a change; return what is in the way of that."""
-        told = set(self.journal.told())
-        trouble = list(self._disabled_again(facts, told))
-        try:
-            self.journal.put_files_back()
-        except RelayError as error:  # the journal stays: the next run tries again
-            return [*trouble, *(f"  {line}" for line in str(error).splitlines())]
-        trouble += self._settings_undone(facts["settings"])
-        trouble += self._units_back(facts, told)
-        if not trouble:
-            self.journal.end()
-        return trouble
-
-    def _disabled_again(self, facts: Mapping[str, Any], told: set[str]) -> Iterator[str]:
-        """Disable what wasn't enabled, while the unit files that say how are still there."""
-        now = units.each(list(facts["units"])) if told else {}
-        for unit, state in now.items():
-            if state["enabled"] and facts["units"][unit]["enabled"] is False:
-                yield from _tried_to(partial(units.act, "disable", [unit]))
-
-    def _settings_undone(self, settings: Iterable[Sequence[Any]]) -> Iterator[str]:
-        for kind, data in settings:
-            try:
-                self.ways.undo[kind](data)
-            except RelayError as error:
-                yield f"  {error}"
-
-    def _units_back(self, facts: Mapping[str, Any], told: set[str]) -> Iterator[str]:
-        """Bring units back; a daemon that served before serves again, and its partners come before it."""
-        if not told:
-            return
-        units.act("daemon-reload")
-        now = units.each(list(facts["units"]))
-        for unit, state in facts["units"].items():
-            if state["enabled"] and not now[unit]["enabled"]:
-                yield from _tried_to(partial(units.act, "enable", [unit]))
-        for daemon in facts["daemons"]:
-            if daemon["name"] in told:
-                yield from _tried_to(partial(self._as_before, daemon))
-
-    def _as_before(self, daemon: Mapping[str, Any]) -> None:
-        if not daemon["served"]:
-            units.act("stop", daemon["own"])
-            return
-        # A daemon that has failed a few times in a row is not started again before its counter is reset.
-        units.act("reset-failed", daemon["units"])
-        _restart(daemon["own"], daemon["working"])
-
-        def probe() -> None:
-            for way, asked in daemon["probes"]:
-                self.ways.probes[way](**asked)
-
-        try:
-            units.wait_until_serving(daemon["own"], daemon["working"], probe, daemon["patience"])
-        except RelayError as error:
-            raise RelayError(f"{daemon['name']} does not serve with its old configuration either: {error}") from error
 
     # --- what is remembered -----------------------------------------------------------------------------------------
 
@@ -502,37 +269,28 @@ class Transaction:
         proven: Mapping[str, str],
         number: int,
     ) -> None:
-        """Write down what the daemons run with; that is the moment from which the new whole counts."""
-        daemons = {}
-        for step in [step for step in steps if not step.gone]:
-            before = whole["daemons"].get(step.daemon.name, {})
-            record = {**before, **step.wanted}
-            record["disk"] = {
-                path: files.digest(path)
-                if path in contents or path not in before.get("disk", {})
-                else before["disk"][path]
-                for path in step.wanted["paths"]
-            }
-            if step.action or "activated" not in before:
-                record["activated"] = datetime.now(timezone.utc).isoformat()
-            daemons[step.daemon.name] = record
+        """Write down what the daemons run with."""
+        records = whole["daemons"]
+        daemons = {
+            step.daemon.name: _record(step, records.get(step.daemon.name, {}), contents)
+            for step in steps
+            if not step.gone
+        }
+        self.memory.forget_originals(_paths(records) - _paths(daemons))
         self.memory.remember({"generation": number, "daemons": daemons, "proven": dict(proven)})
 
-    def _keep_generation(
-        self,
-        wanted: Wanted,
-        changing: Sequence[Step],
-        steps: Sequence[Step],
-        contents: Mapping[str, Content],
-        number: int,
-    ) -> None:
-        digests = {path: digest(content.data.hex()) for path, content in sorted(contents.items())}
+    def _keep_generation(self, wanted: Wanted, outcome: Outcome, contents: Mapping[str, Content], number: int) -> None:
+        digests = {path: _sha256(content) for path, content in sorted(contents.items())}
         generation = {
             "number": number,
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "cause": dict(wanted.cause),
-            "changed": {step.daemon.name: sorted(step.changes) for step in changing},
-            "daemons": [step.daemon.name for step in steps if not step.gone],
+            "changed": {step.daemon.name: sorted(step.changes) for step in outcome.changed},
+            "daemons": {
+                name: {key: step.wanted[key] for key in ("paths", "units", "working")}
+                for name, step in outcome.steps.items()
+                if not step.gone
+            },
             "files": digests,
             "digest": digest(digests),
         }
@@ -540,31 +298,23 @@ class Transaction:
         self.memory.keep_generation(generation, kept)
 
 
-class _Refused(RelayError):
-    """What is refused before anything is touched."""
+def _record(step: Step, before: Mapping[str, Any], contents: Mapping[str, Content]) -> dict[str, Any]:
+    """Return what the host remembers of a daemon that runs as it is wanted."""
+    disk = before.get("disk", {})
+    record = {**before, **step.wanted}
+    record.pop("doubted", None)
+    record["disk"] = {
+        path: files.digest(path) if path in contents or path not in disk else disk[path]
+        for path in step.wanted["paths"]
+    }
+    if step.action or "activated" not in before:
+        record["activated"] = datetime.now(timezone.utc).isoformat()
+    return record
 
 
-def _restart(own: Sequence[str], working: str | None) -> None:
-    """Restart a daemon, which starts one that is stopped, too; one behind a dummy unit as well."""
-    before = units.status(own, working).life
-    units.act("restart", own)
-    if working and units.status(own, working).life == before:
-        units.act("restart", [working])
+def _paths(records: Mapping[str, Any]) -> set[str]:
+    return {path for record in records.values() for path in record.get("paths", [])}
 
 
-def _put_back(path: str) -> None:
-    if os.path.lexists(path + ORIGINAL):
-        os.rename(path + ORIGINAL, path)
-    elif os.path.lexists(path):
-        os.unlink(path)
-
-
-def _all_units(steps: Sequence[Step]) -> list[str]:
-    return list(dict.fromkeys(unit for step in steps for unit in step.units))
-
-
-def _tried_to(act: Callable[[], None]) -> Iterator[str]:
-    try:
-        act()
-    except RelayError as error:
-        yield f"  {error}"
+def _sha256(content: Content) -> str:
+    return hashlib.sha256(content.data).hexdigest()
