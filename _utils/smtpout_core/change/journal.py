@@ -42,14 +42,16 @@ find . ! -type d -exec sh -c '
     }
     for kept; do
         path=${kept#.}
+        rm -f "$path.smtpout-back" "${path%/*}/.${path##*/}.smtpout-"*    # what was on its way into its place
         same "$kept" "$path" && continue
-        mkdir -p "${path%/*}" && cp --remove-destination -dp "$kept" "$path.smtpout-back" &&
+        mkdir -p "${path%/*}" && cp -dp "$kept" "$path.smtpout-back" &&
             mv -fT "$path.smtpout-back" "$path" || { failed=1; continue; }
         if command -v restorecon >/dev/null; then restorecon "$path"; fi    # the copy had the label of its folder
     done
     exit ${failed:-0}' sh {} + || failed=1
 xargs -0 sh -c '
     for path; do
+        rm -f "${path%/*}/.${path##*/}.smtpout-"*
         if [ -d "$path" ] && [ ! -L "$path" ]; then rmdir "$path" 2>/dev/null
         else rm -f "$path" || failed=1; fi
     done
@@ -160,18 +162,11 @@ class Journal:
                 found.append(path)
         return found
 
-    def put_files_back(self, facts: Mapping[str, Any]) -> None:
+    def put_files_back(self) -> None:
         """Put each file back as it was.
 
-        :param facts: as ``begun`` returns them.
         :raises RelayError: which couldn't be.
         """
-        kept = [path for path in (self.folder / "kept").rglob("*") if path.is_symlink() or not path.is_dir()]
-        live = [str(path).removeprefix(f"{self.folder}/kept") for path in kept]
-        with os_errors_told():
-            files.sweep([*live, *facts["absent"]])  # first: a folder that wasn't there has to be empty to go
-            for path in live:
-                Path(f"{path}.smtpout-back").unlink(missing_ok=True)
         done = command.run(["sh", str(self.script), str(self.folder)], timeout=600)
         if done.status != 0:
             raise RelayError(done.said.strip() or "not every file could be put back")

@@ -151,7 +151,8 @@ class Memory:
 
     def drop_generation(self, number: int) -> None:
         """Forget a whole that has not proved itself after all."""
-        shutil.rmtree(self.folder / "generations" / str(number), ignore_errors=True)
+        for name in (str(number), f".{number}"):
+            shutil.rmtree(self.folder / "generations" / name, ignore_errors=True)
 
     def generations(self) -> list[dict[str, Any]]:
         """Return the generations that are kept, the oldest first."""
@@ -171,10 +172,11 @@ class Memory:
     def forget(self) -> None:
         """Forget everything but the lock: nothing of smtpout is left on this host."""
         with os_errors_told():
-            for path in self.files:
-                path.unlink(missing_ok=True)
             for name in ("generations", "edited", "staging"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
+            # The record comes last: where it is lost, the last generation is taken for what runs.
+            for path in reversed(self.files):
+                path.unlink(missing_ok=True)
 
     def _read(self, name: str) -> dict[str, Any]:
         try:

@@ -18,6 +18,15 @@ from smtpout_core.errors import NotInstalledError, RelayError
 from smtpout_core.host import Host
 
 
+def swept(host: Host) -> None:
+    """Remove what killed runs have left aside."""
+    folder.sweep(_parent(host))
+
+
+def _parent(host: Host) -> str:
+    return os.path.join(host.state_dir, "staging")
+
+
 class Stage(NamedTuple):
     """Where the parts lie aside, and what they hold.
 
@@ -42,7 +51,7 @@ def staged(parts: Sequence[Part], host: Host) -> Iterator[Stage]:
     :raises RelayError: a part can't be made, or written aside.
     :raises NotInstalledError: what makes a part isn't there.
     """
-    parent = None if host.test else os.path.join(host.state_dir, "staging")
+    parent = None if host.test else _parent(host)
     if parent:
         with _told():
             os.makedirs(parent, mode=0o700, exist_ok=True)

@@ -23,7 +23,7 @@ from smtpout_core.change.journal import UNIT_PATH, Journal
 from smtpout_core.change.memory import Memory
 from smtpout_core.change.parts import Content, Wanted, Ways, digest
 from smtpout_core.change.plan import Step
-from smtpout_core.change.staging import Stage, staged
+from smtpout_core.change.staging import Stage, staged, swept
 from smtpout_core.change.templates import Templates
 from smtpout_core.errors import NotInstalledError, RelayError
 from smtpout_core.host import Host
@@ -79,6 +79,7 @@ class Transaction:
         facts = self.journal.begun()
         if self.host.test:
             return ["A run was cut short; the apply would first put back what was there before it."] if facts else []
+        swept(self.host)
         if facts is None:
             if self.journal.folder.exists():
                 self.journal.end()

@@ -96,7 +96,7 @@ class WayBack:
         told = set(self.journal.told())
         rest = _gone_through(self._disabled_again(known, told))
         try:
-            self.journal.put_files_back(known)
+            self.journal.put_files_back()
         except RelayError as error:
             return Trouble([f"  {line}" for line in str(error).splitlines()], rest)
         rest += _gone_through(self._settings_undone(known["settings"]))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pretend_daemons import Host
+from pretend_site import Site
 
 
 @pytest.fixture
@@ -19,3 +22,11 @@ def applied(host: Host) -> Host:
     host.apply()
     host.calls()
     return host
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Return a site on a bare host, in memory where there is such a place: it is copied for each kill."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as place:
+        yield Site(Host(Path(place, "host"), monkeypatch))

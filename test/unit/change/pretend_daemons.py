@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import signal
-import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,7 +130,7 @@ class Host:
             files=(self.file("milter/milter.cf", "milter", restart=True),),
             check=self.check,
             probes=(Probe("alive", {"name": "milter"}),),
-            patience=0.2,
+            patience=0.01,
         )
         self.relay = Daemon(
             "relay",
@@ -141,7 +138,7 @@ class Host:
             files=(self.file("relay/main.cf", "main", context={"ldap": f"{root}/etc/relay/ldap.cf"}), self.secret()),
             check=self.check,
             probes=(Probe("alive", {"name": "relay"}), Probe("partner", {})),
-            patience=0.2,
+            patience=0.01,
         )
         self.wanted = Wanted([self.milter, self.relay], cause={"by": "a test"})
         self.ways = Ways(probes={"alive": self.alive, "partner": self.partner}, undo={"member": self.undo_member})
@@ -266,63 +263,3 @@ class Host:
             **{name: text for name, text in shown.items() if text not in ("disabled\n", "inactive\n") and
                not name.startswith("smtpout")},
         }  # fmt: skip
-
-    # --- kills and boots --------------------------------------------------------------------------------------------
-
-    def killed(self, at: int, work: Callable[[], Any]) -> bool:
-        """Work in a process that dies at its nth change of files or units; False if it gets through."""
-        child = os.fork()
-        if child == 0:
-            self._die(at)
-            try:
-                work()
-            finally:
-                os._exit(0)
-        return os.waitpid(child, 0)[1] == signal.SIGKILL
-
-    def _die(self, at: int) -> None:
-        # The folders of what is being checked are many, and all alike.
-        own = re.compile(f"{self.root}/(etc|systemd|groups|state/(?!staging|change/kept/.*/))")
-        left = at
-
-        def counted(function: Callable[..., Any]) -> Callable[..., Any]:
-            def wrapper(*arguments: Any, **named: Any) -> Any:
-                nonlocal left
-                paths = " ".join(map(str, arguments))
-                left -= bool(own.search(paths)) or ("systemctl" in paths and "show" not in paths)
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return function(*arguments, **named)
-
-            return wrapper
-
-        for name in ("rename", "link", "unlink", "mkdir", "rmdir"):
-            setattr(os, name, counted(getattr(os, name)))
-        shutil.rmtree = counted(shutil.rmtree)
-        subprocess.Popen = counted(subprocess.Popen)  # type: ignore[misc, assignment]
-
-    def kept(self) -> Path:
-        """Return a copy of all that there is, for ``again``."""
-        place = self.root.with_name(f"{self.root.name}-kept")
-        shutil.rmtree(place, ignore_errors=True)
-        subprocess.run(["cp", "-a", self.root, place], check=True)
-        return place
-
-    def again(self, place: Path) -> None:
-        """Have everything as it was when the copy was made."""
-        shutil.rmtree(self.root)
-        subprocess.run(["cp", "-a", place, self.root], check=True)
-
-    def boot(self) -> None:
-        """Lose power, and start again as systemd would: what is to be put back first, then what is enabled."""
-        for unit in (self.root / "units").glob("*.active"):
-            unit.write_text("inactive\n")
-        for name in ("running", "started"):
-            shutil.rmtree(self.root / name)
-            (self.root / name).mkdir()
-        if (self.state / "change/begun").exists():
-            assert self.text("units/smtpout-restore.service.enabled") == "enabled\n"
-            subprocess.run(["sh", self.state / "restore", self.state / "change", "boot"], check=True)
-        for enabled in (self.root / "units").glob("*.enabled"):
-            if enabled.read_text() == "enabled\n" and not enabled.name.startswith("smtpout"):
-                subprocess.run(["systemctl", "start", enabled.name.removesuffix(".enabled")], check=True)

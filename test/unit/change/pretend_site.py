@@ -1,0 +1,189 @@
+"""A site of three pretend daemons with two wholes, a process that is killed, and a host that loses its power."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pretend_daemons import NEW, OLD, Host, Member
+from smtpout_core.change.parts import Daemon
+from smtpout_core.errors import RelayError
+
+Work = Callable[[], Any]
+World = dict[str, Any]
+
+
+class Site:
+    """A host with an old whole and a new one that differ in everything that a change can be about.
+
+    The old one has a daemon more, a filter, and a file in place of one of the distribution's; the new one has a file in
+    a new folder, a drop-in for a unit, and a membership.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        (host.etc / "filter").mkdir()
+        (host.etc / "filter/filter.cf").write_text("the distribution's filter\n")
+        (host.etc / "relay/extra.cf").write_text("the distribution's\n")
+        hold = host.root / "systemd/relay.service.d/00-smtpout-hold.conf"
+        hold.parent.mkdir()
+        hold.write_text("held until it is configured\n")
+        host.template("unit", "[Service]\nRestart=always\n")
+        self.bare = host.world()
+        hold.unlink()  # an apply takes it away; smtpout's states put it there, and clean does
+        self.unmade = host.world()
+        hold.write_text("held until it is configured\n")
+
+    def old(self) -> None:
+        """Want the old whole."""
+        host = self.host
+        sieve = Daemon("filter", units=("filter",), files=(host.file("filter/filter.cf", "milter"),))
+        extra = host.file("relay/extra.cf", "ldap", mode="0600")
+        host.pillar = dict(OLD)
+        host.want(sieve, host.milter, replace(host.relay, files=(*host.relay.files, extra)))
+
+    def new(self, **changes: str) -> None:
+        """Want the new whole, with changes to its pillar."""
+        host = self.host
+        drop_in = replace(host.file("", "unit"), path=f"{host.root}/systemd/milter.service.d/smtpout.conf")
+        milter = replace(host.milter, files=(*host.milter.files, drop_in), settings=(Member(host.groups, "relay"),))
+        host.pillar = {**NEW, **changes}
+        host.want(milter, replace(host.relay, files=(*host.relay.files, host.file("relay/deep/new.cf", "ldap"))))
+
+    def brought(self, want: Work) -> World:
+        """Apply what is wanted and return how the host is then."""
+        want()
+        self.host.apply()
+        return self.host.world()
+
+    def both(self, **changes: str) -> tuple[World, World, World]:
+        """Return how the host is with the old whole, after an apply of the new one, and with the old one after that."""
+        old = self.brought(self.old)
+        start = self.kept("start")
+        self.apply(lambda: self.new(**changes))()
+        new = self.host.world()
+        back = self.brought(self.old)
+        self.again(start)
+        return old, new, back
+
+    def told(self) -> str:
+        """Return the daemons that have met something of a change that isn't done; none where there is none."""
+        return self.host.text("state/change/told") if (self.host.state / "change/begun").exists() else ""
+
+    def apply(self, want: Work) -> Work:
+        """Return what applies a whole, and minds no refusal."""
+
+        def work() -> None:
+            want()
+            with suppress(RelayError):
+                self.host.apply()
+
+        return work
+
+    def unmake(self) -> None:
+        """Undo all of it."""
+        self.host.transaction().unmake()
+
+    def generation(self) -> int:
+        """Return the number of the whole that counts."""
+        record = self.host.state / "whole.json"
+        return json.loads(record.read_text())["generation"] if record.exists() else 0
+
+    def tidy(self) -> None:
+        """See that nothing of a killed run is left."""
+        left = [path for path in self.host.root.rglob("*") if ".smtpout-" in path.name]
+        assert left == []
+        assert not (self.host.state / "change").exists()
+        numbers = [int(path.name) for path in (self.host.state / "generations").glob("*")]
+        assert max(numbers, default=0) <= self.generation() or self.host.world() == self.unmade
+
+    # --- kills and boots --------------------------------------------------------------------------------------------
+
+    def killed(self, at: int, work: Callable[[], Any]) -> bool:
+        """Work in a process that dies at its nth change of files or units; False if it gets through."""
+        child = os.fork()
+        if child == 0:
+            self._die(at)
+            try:
+                work()
+            finally:
+                os._exit(0)
+        return os.waitpid(child, 0)[1] == signal.SIGKILL
+
+    def _die(self, at: int) -> None:
+        # The folders of what is being checked are many, and all alike.
+        own = re.compile(f"{self.host.root}/(etc|systemd|groups|state/(?!staging|change/kept/.*/))")
+        left = at
+
+        def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+            def wrapper(*arguments: Any, **named: Any) -> Any:
+                nonlocal left
+                paths = " ".join(map(str, arguments))
+                left -= bool(own.search(paths)) or ("systemctl" in paths and "show" not in paths)
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return function(*arguments, **named)
+
+            return wrapper
+
+        for name in ("rename", "link", "unlink", "mkdir", "rmdir"):
+            setattr(os, name, counted(getattr(os, name)))
+        shutil.rmtree = counted(shutil.rmtree)
+        subprocess.Popen = counted(subprocess.Popen)  # type: ignore[misc, assignment]
+
+    def kept(self, name: str) -> Path:
+        """Return a copy of all that there is, for ``again``."""
+        place = self.host.root.with_name(name)
+        shutil.rmtree(place, ignore_errors=True)
+        subprocess.run(["cp", "-a", self.host.root, place], check=True)
+        return place
+
+    def again(self, place: Path) -> None:
+        """Have everything as it was when the copy was made."""
+        shutil.rmtree(self.host.root)
+        subprocess.run(["cp", "-a", place, self.host.root], check=True)
+
+    def boot(self) -> None:
+        """Lose power, and start again as systemd would: what is to be put back first, then what is enabled."""
+        for unit in (self.host.root / "units").glob("*.active"):
+            unit.write_text("inactive\n")
+        for name in ("running", "started"):
+            shutil.rmtree(self.host.root / name)
+            (self.host.root / name).mkdir()
+        if (self.host.state / "change/begun").exists():
+            assert self.host.text("units/smtpout-restore.service.enabled") == "enabled\n"
+            subprocess.run(["sh", self.host.state / "restore", self.host.state / "change", "boot"], check=True)
+        self.start()
+
+    def start(self) -> None:
+        """Start what is enabled."""
+        for enabled in (self.host.root / "units").glob("*.enabled"):
+            if enabled.read_text() == "enabled\n" and not enabled.name.startswith("smtpout"):
+                subprocess.run(["systemctl", "start", enabled.name.removesuffix(".enabled")], check=True)
+
+
+def kills(site: Site, work: Work, prepare: Work = lambda: None, *, told: bool = False) -> Iterator[int]:
+    """Kill work at each of its changes in turn; each time the host is as it was to begin with.
+
+    :param prepare: what is done before.
+    :param told: leave out those before a daemon has met anything of the change.
+    """
+    start, at = site.kept("begin"), 0
+    prepare()
+    while site.killed(at, work):
+        if site.told() or not told:
+            yield at
+        site.again(start)
+        prepare()
+        at += 1
+    site.again(start)
+    assert at > 12
