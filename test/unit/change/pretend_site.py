@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -108,37 +109,56 @@ class Site:
 
     # --- kills and boots --------------------------------------------------------------------------------------------
 
-    def killed(self, at: int, work: Callable[[], Any]) -> bool:
+    def killed(self, at: int, work: Work) -> bool:
         """Work in a process that dies at its nth change of files or units; False if it gets through."""
+
+        def counted(number: int) -> None:
+            if number == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return self._counting(counted, work) == signal.SIGKILL
+
+    def first_told(self, work: Work, daemon: str = "") -> int:
+        """Return the first change of a work at which a daemon, or any, has met something of it; the work ends there."""
+        found = self.host.root.with_name("found")
+
+        def counted(number: int) -> None:
+            if self.told() and daemon in self.told():
+                found.write_text(str(number))
+                os._exit(0)
+
+        self._counting(counted, work)
+        return int(found.read_text())
+
+    def _counting(self, counted: Callable[[int], None], work: Work) -> int:
+        """Work in a process that says before each of its changes the how maniest it is; return how it ended."""
         child = os.fork()
         if child == 0:
-            self._die(at)
+            self._count(counted)
             try:
                 work()
             finally:
                 os._exit(0)
-        return os.waitpid(child, 0)[1] == signal.SIGKILL
+        return os.waitpid(child, 0)[1]
 
-    def _die(self, at: int) -> None:
+    def _count(self, counted: Callable[[int], None]) -> None:
         # The folders of what is being checked are many, and all alike.
         own = re.compile(f"{self.host.root}/(etc|systemd|groups|state/(?!staging|change/kept/.*/))")
-        left = at
+        numbers = itertools.count()
 
-        def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(function: Callable[..., Any]) -> Callable[..., Any]:
             def wrapper(*arguments: Any, **named: Any) -> Any:
-                nonlocal left
                 paths = " ".join(map(str, arguments))
-                left -= bool(own.search(paths)) or ("systemctl" in paths and "show" not in paths)
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                if own.search(paths) or ("systemctl" in paths and "show" not in paths):
+                    counted(next(numbers))
                 return function(*arguments, **named)
 
             return wrapper
 
         for name in ("rename", "link", "unlink", "mkdir", "rmdir"):
-            setattr(os, name, counted(getattr(os, name)))
-        shutil.rmtree = counted(shutil.rmtree)
-        subprocess.Popen = counted(subprocess.Popen)  # type: ignore[misc, assignment]
+            setattr(os, name, watched(getattr(os, name)))
+        shutil.rmtree = watched(shutil.rmtree)
+        subprocess.Popen = watched(subprocess.Popen)  # type: ignore[misc, assignment]
 
     def kept(self, name: str) -> Path:
         """Return a copy of all that there is, for ``again``."""
@@ -149,8 +169,8 @@ class Site:
 
     def again(self, place: Path) -> None:
         """Have everything as it was when the copy was made."""
-        shutil.rmtree(self.host.root)
-        subprocess.run(["cp", "-a", place, self.host.root], check=True)
+        script = 'rm -rf "$2" && cp -a "$1" "$2"'
+        subprocess.run(["sh", "-c", script, "sh", place, self.host.root], check=True)
 
     def boot(self) -> None:
         """Lose power, and start again as systemd would: what is to be put back first, then what is enabled."""
@@ -171,19 +191,22 @@ class Site:
                 subprocess.run(["systemctl", "start", enabled.name.removesuffix(".enabled")], check=True)
 
 
-def kills(site: Site, work: Work, prepare: Work = lambda: None, *, told: bool = False) -> Iterator[int]:
+def kills(site: Site, work: Work, prepare: Work = lambda: None, *, told: bool = False, step: int = 1) -> Iterator[int]:
     """Kill work at each of its changes in turn; each time the host is as it was to begin with.
 
     :param prepare: what is done before.
     :param told: leave out those before a daemon has met anything of the change.
+    :param step: at every so manieth change; at each with EVERY_KILL in the environment.
     """
-    start, at = site.kept("begin"), 0
+    start = site.kept("begin")
+    prepare()
+    first = at = site.first_told(work) if told else 0
+    site.again(start)
     prepare()
     while site.killed(at, work):
-        if site.told() or not told:
-            yield at
+        yield at
         site.again(start)
         prepare()
-        at += 1
+        at += 1 if "EVERY_KILL" in os.environ else step
     site.again(start)
-    assert at > 12
+    assert at - first > 8
