@@ -163,6 +163,9 @@ def test_what_stands_behind_starttls_in_clear_text_is_forgotten(example: Applied
 )  # fmt: skip
 def test_a_command_that_is_not_for_strangers_is_refused_and_the_session_goes_on(example: Applied, command: str) -> None:
     replies = raw.session(example.lab, raw.stranger(), *HELLO, command, "NOOP")
+    if command.startswith("\x80") and replies[2].code == 221:  # what begins with no letter ends the session, by version
+        assert replies[2].text.endswith("Goodbye."), replies  # (smtpd_forbidden_commands, postconf(5))
+        return
     assert [reply.code // 100 for reply in replies[2:]] == [5, 2], replies
     assert len(replies) == 4, replies
 
