@@ -125,10 +125,11 @@ def _network(written: str) -> str:
 
 
 def _forms(domain: str) -> list[str]:
-    """Return the forms in which mail may name a domain: its own and, of A-labels, the UTF-8 one (RFC 5890, RFC 6531).
+    """Return the forms in which an envelope may name a domain: of A-labels, the UTF-8 one as well (RFC 5890, RFC 6531).
 
-    Postfix turns neither into the other. It folds case, and that would make another domain of straße.dom, strasse.dom:
-    such a name stays in its A-label form alone, and so does one that no domain can have.
+    Not for OpenDKIM, which looks nothing up beyond ASCII. Postfix turns neither form into the other. It folds case, and
+    that would make another domain of straße.dom, strasse.dom: such a name stays in its A-label form alone, and so does
+    one that no domain can have.
     """
     labels = [
         label[4:].encode().decode("punycode") if label.startswith("xn--") else label for label in domain.split(".")
@@ -190,12 +191,11 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any]) -> dict[str, Any]:
         own = opendkim["domains"].get(domain, {})
         selector = own.get("selector", opendkim["selector"])
         path = own.get("key_file", f"{directory}/keys/{domain}.{selector}.private")
-        key = {"domain": domain, "selector": selector, "path": path, "from_pillar": "private_key" in own}
-        keys.append({**key, "forms": _forms(domain)})
+        keys.append({"domain": domain, "selector": selector, "path": path, "from_pillar": "private_key" in own})
     return {
         "signing_keys": keys,
         "private_keys": {d: own["private_key"] for d, own in opendkim["domains"].items() if "private_key" in own},
-        "hosts": list(dict.fromkeys(["127.0.0.1", "::1", *site["networks"], *site["opendkim"]["trusted_hosts"]])),
+        "hosts": list(dict.fromkeys([*LOOPBACK, *site["networks"], *site["opendkim"]["trusted_hosts"]])),
         "key_table": f"{directory}/KeyTable",
         "signing_table": f"{directory}/SigningTable",
         "hosts_file": f"{directory}/TrustedHosts",

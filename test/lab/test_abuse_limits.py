@@ -63,6 +63,12 @@ def test_who_guesses_recipients_is_slowed_down_and_cut_off(example: Applied) -> 
     assert all(reply.seconds >= 1 for reply in answers[10:]), answers
 
 
+def test_more_headers_than_the_signer_keeps_are_refused_and_not_put_off(example: Applied) -> None:
+    header = Step("X-Filler: " + "y" * 900 + "\r\n", times=1200, replies=0)
+    replies = raw.session(example.lab, raw.stranger(), *HELLO, *ENVELOPE, "DATA", header, Step("\r\n.\r\n"))
+    assert replies[-1].code == 550, replies
+
+
 def test_a_refused_login_does_not_say_whether_the_user_exists(example: Applied) -> None:
     users = ["usuario01", "usuario03", "nobody"]  # one that works, a disabled one, none
     seen = raw.session(

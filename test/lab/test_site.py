@@ -9,7 +9,7 @@ import pytest
 import yaml
 from support import PILLARS, load
 
-from lab import mail
+from lab import mail, raw
 from lab.checks import CHECKS
 from lab.conftest import Applied, new_lab
 from lab.host import Host
@@ -46,6 +46,24 @@ def test_mail_goes_to_a_delivery_layer_that_has_a_name(example: Applied, site: d
     site["delivery"]["nexthop"] = "smtp:smtp-delivery.cloud0.hc.mycompany.dom:25"
     _changed(example, site)
     assert CHECKS["a user's mail to domain01.dom reaches the delivery layer"](example.lab, mail.USERS)
+
+
+def test_a_domain_beyond_ascii_is_the_sites_in_both_forms(example: Applied, site: dict[str, Any]) -> None:
+    def answer(sender: str, recipient: str) -> str:
+        envelope = f"MAIL FROM:<{sender}> SMTPUTF8", f"RCPT TO:<{recipient}>"
+        wire = [command.encode().decode("latin-1") for command in envelope]
+        return raw.session(example.lab, raw.stranger(), raw.GREETING, "EHLO mx.stranger.example", *wire)[-1].text
+
+    site["domains"].append("xn--espaa-rta.dom")
+    site["postfix"] = {"main": {"smtputf8_enable": True}}
+    _apply(example, site, "beyond ASCII")
+    assert example.failed("beyond ASCII") == {}
+    _apply(example, site, "beyond ASCII again")
+    assert example.changed("beyond ASCII again") == []
+    for domain in ("xn--espaa-rta.dom", "españa.dom", "ESPAÑA.DOM"):
+        assert "log in to send" in answer(f"president@{domain}", "usuario01@domain01.dom"), domain
+        assert "User unknown in relay recipient table" in answer("a@stranger.example", f"nobody@{domain}"), domain
+    assert "Ok" in answer("a@stranger.example", "usuario01@domain01.dom")
 
 
 def test_one_domain_may_have_a_delivery_layer_of_its_own(example: Applied, site: dict[str, Any]) -> None:
