@@ -1,46 +1,24 @@
-"""
-Ask clamd over its own protocol, check ClamAV's configuration files with its own parser, and fetch signatures.
+"""Ask clamd over its own protocol, check ClamAV's configuration, fetch signatures.
 
-The facts come from the source of ClamAV 1.4 (``common/optparser.c``, ``clamconf/clamconf.c``) and clamd(8).
+The work is done in :mod:`smtpout_core.daemons.clamav`.
 """
 
 from __future__ import annotations
 
-import logging
-import re
-import signal
-import socket as sockets
-import struct
-import subprocess
-import threading
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-import salt.utils.path
+import smtpout_core
 from salt.exceptions import CommandExecutionError, CommandNotFoundError
 
-log = logging.getLogger(__name__)
+smtpout_core.fresh()
 
-# The names that clamconf has for the files of each program, whatever a distribution calls them.
-CONFIGURATIONS = {"clamd": "clamd.conf", "freshclam": "freshclam.conf", "clamav-milter": "clamav-milter.conf"}
+from smtpout_core import errors, host
+from smtpout_core.daemons import clamav as daemons
 
-# The settings' names of the programs.
-_ROOMS = {"clamd": "clamd", "freshclam": "freshclam", "clamav-milter": "milter"}
-
-# What each program can't do without, as alternatives; clamconf doesn't ask for it.
-NEEDED: dict[str, list[tuple[str, ...]]] = {
-    "clamd": [("LocalSocket", "TCPSocket")],
-    "freshclam": [("DatabaseMirror", "PrivateMirror")],
-    "clamav-milter": [("MilterSocket",), ("ClamdSocket",)],
-}
-
-_CHUNK = 1 << 16
+_told = errors.raised_as(CommandExecutionError, CommandNotFoundError)
 
 
+@_told
 def ping(socket: str, timeout: float = 10) -> bool:
-    """
-    Return True when a clamd answers.
+    """Return True when a clamd answers.
 
     Where systemd holds the socket, clamd takes connections while it loads its signatures, and answers when it has them.
 
@@ -50,23 +28,16 @@ def ping(socket: str, timeout: float = 10) -> bool:
 
         salt-call clamav.ping unix:/run/clamav/clamd.ctl
 
-    socket
-        ``unix:PATH`` or ``tcp:HOST:PORT``, as in ``ClamdSocket`` of clamav-milter.conf.
-    timeout
-        Seconds to wait for the answer.
-
-    raises
-        CommandExecutionError when nothing listens, the socket may not be used, or no ``PONG`` comes in time.
+    :param socket: ``unix:PATH`` or ``tcp:HOST:PORT``, as in ``ClamdSocket`` of clamav-milter.conf.
+    :param timeout: Seconds to wait for the answer.
+    :raises CommandExecutionError: nothing listens, the socket may not be used, or no ``PONG`` comes in time.
     """
-    answer = _asked(socket, "PING", timeout)
-    if answer != "PONG":
-        raise CommandExecutionError(f"What listens on {socket} isn't clamd: it answered {answer[:40]!r} to PING")
-    return True
+    return daemons.ping(socket, timeout)
 
 
+@_told
 def instream(socket: str, data: bytes | str, timeout: float = 60) -> str | None:
-    """
-    Return the name of the virus that clamd finds in the data, or None. Nothing is written to disk by the caller.
+    """Return the name of the virus that clamd finds in the data, or None. Nothing is written to disk by the caller.
 
     CLI Example:
 
@@ -74,86 +45,17 @@ def instream(socket: str, data: bytes | str, timeout: float = 60) -> str | None:
 
         salt-call clamav.instream unix:/run/clamav/clamd.ctl 'a text'
 
-    socket
-        ``unix:PATH`` or ``tcp:HOST:PORT``.
-    data
-        What is scanned; ``StreamMaxLength`` of clamd.conf bounds it.
-    timeout
-        Seconds to wait for the verdict.
-
-    raises
-        CommandExecutionError as ``ping``, and when clamd can't scan the data.
+    :param socket: ``unix:PATH`` or ``tcp:HOST:PORT``.
+    :param data: What is scanned; ``StreamMaxLength`` of clamd.conf bounds it.
+    :param timeout: Seconds to wait for the verdict.
+    :raises CommandExecutionError: as ``ping``, and when clamd can't scan the data.
     """
-    content = data.encode() if isinstance(data, str) else data
-
-    def send(connection: sockets.socket) -> None:
-        # clamd(8), INSTREAM: chunks with their length in four bytes, big end first; an empty one ends it.
-        for start in range(0, len(content), _CHUNK):
-            chunk = content[start : start + _CHUNK]
-            connection.sendall(struct.pack("!I", len(chunk)) + chunk)
-        connection.sendall(struct.pack("!I", 0))
-
-    answer = _asked(socket, "INSTREAM", timeout, send)
-    if answer == "stream: OK":
-        return None
-    found = re.fullmatch(r"stream: (.+) FOUND", answer)
-    if not found:
-        raise CommandExecutionError(f"clamd on {socket} can't scan the data: {answer}")
-    return found[1]
+    return daemons.instream(socket, data, timeout)
 
 
-def _asked(socket: str, command: str, timeout: float, send: Callable[[sockets.socket], None] | None = None) -> str:
-    """Return clamd's answer to a command, and to what is sent after it."""
-    try:
-        with _connection(socket, timeout) as connection:
-            connection.sendall(f"z{command}\0".encode())
-            try:
-                if send:
-                    send(connection)
-            except (BrokenPipeError, ConnectionResetError):
-                log.debug("clamd stopped reading before the end; its answer says why")
-            answer = b""
-            while not answer.endswith(b"\0"):
-                part = connection.recv(4096)
-                if not part:
-                    raise CommandExecutionError(f"clamd on {socket} closed the connection without a whole answer")
-                answer += part
-    except FileNotFoundError:
-        raise CommandExecutionError(f"There is no socket {socket}: clamd isn't running, or listens elsewhere") from None
-    except ConnectionRefusedError:
-        raise CommandExecutionError(f"Nothing listens on {socket}: clamd isn't running") from None
-    except PermissionError:
-        raise CommandExecutionError(f"This user may not use {socket} (LocalSocketGroup, LocalSocketMode)") from None
-    except TimeoutError:
-        raise CommandExecutionError(
-            f"clamd didn't answer on {socket} within {timeout} s: it still loads its signatures, or all its threads are"
-            " busy"
-        ) from None
-    except OSError as err:
-        raise CommandExecutionError(f"clamd can't be asked on {socket}: {err.strerror or err}") from None
-    return answer[:-1].decode("utf-8", "replace")
-
-
-def _connection(socket: str, timeout: float) -> sockets.socket:
-    """Return a connection to clamd."""
-    tcp = re.fullmatch(r"tcp:(.+):(\d+)", socket)
-    if tcp:
-        return sockets.create_connection((tcp[1].strip("[]"), int(tcp[2])), timeout)
-    if not socket.startswith("unix:/"):
-        raise CommandExecutionError(f"{socket!r} is not a clamd socket; right would be unix:/PATH or tcp:HOST:PORT")
-    connection = sockets.socket(sockets.AF_UNIX)
-    connection.settimeout(timeout)
-    try:
-        connection.connect(socket.removeprefix("unix:"))
-    except OSError:
-        connection.close()
-        raise
-    return connection
-
-
+@_told
 def known_options(program: str) -> list[str]:
-    """
-    Return the options that the installed version knows, without deprecated ones.
+    """Return the options that the installed version knows, without deprecated ones.
 
     clamd 1.4 refuses to start with an option that it doesn't know; freshclam ignores a deprecated one with a warning.
 
@@ -163,19 +65,15 @@ def known_options(program: str) -> list[str]:
 
         salt-call clamav.known_options freshclam
 
-    program
-        ``clamd``, ``freshclam`` or ``clamav-milter``.
-
-    raises
-        CommandNotFoundError when clamconf isn't installed.
+    :param program: ``clamd``, ``freshclam`` or ``clamav-milter``.
+    :raises CommandNotFoundError: clamconf isn't installed.
     """
-    # Descriptions stand behind "# ", an option behind "#" alone.
-    return sorted(set(re.findall(r"^#([A-Z]\w+) ", _clamconf("-g", CONFIGURATIONS[program])[0], re.MULTILINE)))
+    return daemons.known_options(program)
 
 
+@_told
 def check_config(staged: dict[str, str], program: str) -> list[str]:
-    """
-    Return everything that ClamAV's own parser has against a program's configuration; nothing when it is right.
+    """Return everything that ClamAV's own parser has against a program's configuration; nothing when it is right.
 
     Finds unknown and deprecated options, wrong values, what a program can't do without, and a taken port. What else is
     right in the file and wrong on the host, such as a user or a directory, shows when the daemon starts.
@@ -186,77 +84,18 @@ def check_config(staged: dict[str, str], program: str) -> list[str]:
 
         salt-call clamav.check_config '{/etc/clamav/clamd.conf: /etc/clamav/clamd.conf}' clamd
 
-    staged
-        Where each file of the set stands for the check, by its final path. Looked at is the program's own one, which
-        the settings name; not a unit's.
-    program
-        ``clamd``, ``freshclam`` or ``clamav-milter``.
-
-    raises
-        CommandNotFoundError when clamconf isn't installed.
+    :param staged: Where each file of the set stands for the check, by its final path. Looked at is the program's own
+        one, which the settings name; not a unit's.
+    :param program: ``clamd``, ``freshclam`` or ``clamav-milter``.
+    :raises CommandNotFoundError: clamconf isn't installed.
     """
-    config = __salt__["smtpout.settings"]()["clamav"][_ROOMS[program]]["configuration"]
-    lines = Path(staged[config]).read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-    complaints = _needed(lines, program) + _taken(lines, _ROOMS[program])
-    # A directory that only this user may enter, since freshclam.conf can hold a proxy's password.
-    with __salt__["aside.folder"]() as directory:
-        copy = Path(directory, CONFIGURATIONS[program])
-        while True:
-            copy.write_text("\n".join(lines), encoding="utf-8", errors="surrogateescape")
-            output, errors = _clamconf("-c", directory)
-            wrong = [line for line in errors.splitlines() if line.strip()]
-            complaints += [line.replace(f"{copy}:", "line ").replace(str(copy), config) for line in wrong]
-            # clamconf stops at a mistake: take it out and look for the next.
-            index = _mistake(wrong[0], lines) if wrong else None
-            if index is None:
-                break
-            lines[index] = "#"
-    # clamconf says this on standard output, and nothing at all by its exit status.
-    complaints += re.findall(r"^\*\*\* (\w+ is DEPRECATED) \*\*\*$", output, re.MULTILINE)
-    return [f"{config}: {complaint.removeprefix('ERROR: ')}" for complaint in dict.fromkeys(complaints)]
+    minion = host.minion(__opts__, __grains__, __salt__["cp.cache_file"])
+    return daemons.check(program, staged, __salt__["smtpout.settings"](), minion)
 
 
-def _clamconf(*arguments: str) -> tuple[str, str]:
-    """Return what clamconf says on standard output and on standard error; its exit status is 0 whatever it finds."""
-    program = salt.utils.path.which("clamconf")
-    if program is None:
-        raise CommandNotFoundError("clamconf, which knows ClamAV's options, isn't installed")
-    # Not by cmd.run: the output shows HTTPProxyPassword, which would then be in the log.
-    run = subprocess.run([program, *arguments], capture_output=True, text=True, errors="replace", check=False)
-    return run.stdout, run.stderr
-
-
-def _mistake(message: str, lines: list[str]) -> int | None:
-    """Return the place in the file that a message of the parser is about."""
-    number = re.search(r":(\d+)(?:: |$)", message)
-    if number:
-        return int(number[1]) - 1
-    option = re.search(r"option (\w+)", message)
-    # "Please edit the example config file" is about a line Example.
-    name = option[1] if option else "Example"
-    return next((index for index, line in enumerate(lines) if line.split()[:1] == [name]), None)
-
-
-def _needed(lines: list[str], program: str) -> list[str]:
-    """Return what the program can't do without and the file doesn't have."""
-    names = {line.split()[0] for line in lines if line.split()}
-    return [f"{' or '.join(options)} is missing" for options in NEEDED[program] if not names.intersection(options)]
-
-
-def _taken(lines: list[str], room: str) -> list[str]:
-    """Return the ports that a program is to listen on and that another one has."""
-    options = {words[0]: words[1] for line in lines if len(words := line.split()) == 2}
-    ports = {"MilterSocket": options.get("MilterSocket", "")}
-    if "TCPSocket" in options:
-        ports["TCPSocket"] = f"inet:{options['TCPSocket']}@{options.get('TCPAddr', '0.0.0.0')}"  # noqa: S104 - clamd's own default
-    units = [__salt__["smtpout.settings"]()["clamav"][room]["service"]]
-    found = {option: __salt__["listener.socket_conflict"](socket, units) for option, socket in ports.items()}
-    return [f"{option} {options[option]}: the port is taken by {taken}" for option, taken in found.items() if taken]
-
-
+@_told
 def missing_databases(directory: str) -> list[str]:
-    """
-    Return the signature databases that the site asks for and that aren't there.
+    """Return the signature databases that the site asks for and that aren't there.
 
     CLI Example:
 
@@ -264,29 +103,14 @@ def missing_databases(directory: str) -> list[str]:
 
         salt-call clamav.missing_databases /var/lib/clamav
 
-    directory
-        The database directory.
+    :param directory: The database directory.
     """
-    clamav = __salt__["smtpout.settings"]()["clamav"]
-    options = clamav["freshclam"]["options"]
-
-    def values(option: str, default: Any) -> list[str]:
-        value = options.get(option, default)
-        return value if isinstance(value, list) else [] if value is None else [value]
-
-    official = ["main", "daily", *values("ExtraDatabase", [])]
-    if values("Bytecode", True)[:1] not in ([False], ["no"], ["false"]):
-        official.append("bytecode")
-    excluded = values("ExcludeDatabase", clamav["signatures"]["exclude"])
-    there = {path.name for path in Path(directory).glob("*")}
-    missing = [name for name in official if name not in excluded and not there & {f"{name}.cvd", f"{name}.cld"}]
-    single = [url.rpartition("/")[2] for url in values("DatabaseCustomURL", clamav["signatures"]["urls"])]
-    return missing + [name for name in single if name not in there]
+    return daemons.missing_databases(__salt__["smtpout.settings"](), directory)
 
 
+@_told
 def update_signatures(config: str, timeout: float = 1800) -> None:
-    """
-    Run freshclam once; what it says goes to Salt's log as it comes.
+    """Run freshclam once; what it says goes to Salt's log as it comes.
 
     freshclam's own service must not run meanwhile: both would want the same lock.
 
@@ -296,37 +120,9 @@ def update_signatures(config: str, timeout: float = 1800) -> None:
 
         salt-call clamav.update_signatures /etc/clamav/freshclam.conf
 
-    config
-        Path of freshclam.conf.
-    timeout
-        Seconds after which freshclam is stopped. The official databases have some 300 MB.
-
-    raises
-        CommandNotFoundError when freshclam isn't installed. CommandExecutionError with what freshclam had to say when
-        it fails, and when it takes too long.
+    :param config: Path of freshclam.conf.
+    :param timeout: Seconds after which freshclam is stopped. The official databases have some 300 MB.
+    :raises CommandNotFoundError: there is no freshclam.
+    :raises CommandExecutionError: what freshclam had to say when it fails, or that it takes too long.
     """
-    program = salt.utils.path.which("freshclam")
-    if program is None:
-        raise CommandNotFoundError("freshclam isn't installed")
-    said: list[str] = []
-    with subprocess.Popen(
-        [program, f"--config-file={config}", "--stdout"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
-        timer = threading.Timer(timeout, process.kill)
-        timer.start()
-        for line in process.stdout or ():
-            # A mirror's URL can hold a password.
-            said.append(re.sub(r"//[^/\s]+@", "//", line.strip()))
-            log.info("freshclam: %s", said[-1])
-        status = process.wait()
-        timer.cancel()
-    if status == -signal.SIGKILL:
-        raise CommandExecutionError(f"freshclam was killed: it took more than {timeout} s, or memory ran out")
-    if status:
-        errors = dict.fromkeys(line for line in said if line.startswith(("ERROR", "DatabaseCustomURL")))
-        raise CommandExecutionError(f"freshclam failed (exit status {status}): {' '.join(errors or said[-3:])}")
+    daemons.update_signatures(config, timeout)

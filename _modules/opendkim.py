@@ -1,37 +1,25 @@
-"""Make, protect and publish the keys that OpenDKIM signs with.
-
-Keys are RSA, made in this process with ``cryptography`` (which comes with Salt): no shell, and no moment in which
-another user could read one. A key's file is opened without following a link, since its directory belongs to the
-daemon's user, who could otherwise point root at any file of the machine.
+"""Make, protect and publish the keys that OpenDKIM signs with (:mod:`smtpout_core.daemons.opendkim.keys`).
 
 :depends: ``dkimpy`` for :func:`test_signature`, ``dnspython`` for what asks DNS; each is looked for when it is used
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import errno
-import grp
-import importlib
-import os
-import pwd
-import stat
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any
+from collections.abc import Sequence
+from typing import Any
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from salt.exceptions import CommandExecutionError
+import smtpout_core
+from salt.exceptions import CommandExecutionError, CommandNotFoundError
 
-# RFC 8301, section 3.2: signers use 1024 bits at least, verifiers have to handle 1024 to 4096.
-LEAST_BITS, MOST_BITS = 1024, 4096
+smtpout_core.fresh()
+
+from smtpout_core import errors
+from smtpout_core.daemons.opendkim import keys
+
+_told = errors.raised_as(CommandExecutionError, CommandNotFoundError)
 
 
+@_told
 def generate_key(path: str, bits: int = 2048, user: str = "root", group: str = "root") -> str:
     """Make an RSA private key in a new file, mode 0600, and return its public key (the ``p=`` of its record).
 
@@ -41,20 +29,16 @@ def generate_key(path: str, bits: int = 2048, user: str = "root", group: str = "
 
         salt-call --local opendkim.generate_key /etc/dkimkeys/domain01.dom.default.private user=opendkim group=opendkim
 
-    path
-        The new file. What is there already stays, and is an error.
-
-    bits
-        Size of the key, 1024 to 4096 (RFC 8301). 2048 signs nineteen times as fast as 4096.
-
-    user, group
-        Who owns the file: the user the daemon runs as, which opens it for every message.
-
-    Raises CommandExecutionError where the size is out of bounds, the file exists or can't be written.
+    :param path: The new file. What is there already stays, and is an error.
+    :param bits: Size of the key, 1024 to 4096 (RFC 8301). 2048 signs nineteen times as fast as 4096.
+    :param user: Who owns the file: the user the daemon runs as, which opens it for every message.
+    :param group: likewise.
+    :raises CommandExecutionError: the size is out of bounds, the file exists or can't be written.
     """
-    return generate_keys([path], bits, user, group)[path]
+    return keys.generate_key(path, bits, user, group)
 
 
+@_told
 def generate_keys(paths: Sequence[str], bits: int = 2048, user: str = "root", group: str = "root") -> dict[str, str]:
     """Make an RSA private key in each of several new files, on all cores, and return the public key of each path.
 
@@ -64,32 +48,16 @@ def generate_keys(paths: Sequence[str], bits: int = 2048, user: str = "root", gr
 
         salt-call --local opendkim.generate_keys '[/etc/dkimkeys/a.dom.s1.private, /etc/dkimkeys/b.dom.s1.private]'
 
-    paths
-        The new files.
-
-    bits, user, group
-        As in :func:`generate_key`, which also says what is raised. All others are made before one that fails raises.
+    :param paths: The new files.
+    :param bits: As in :func:`generate_key`, which also says what is raised. All others are made before one that fails
+        raises.
+    :param user: likewise.
+    :param group: likewise.
     """
-    if not LEAST_BITS <= bits <= MOST_BITS:
-        raise CommandExecutionError(
-            f"{bits} bits: a DKIM key has {LEAST_BITS} to {MOST_BITS} bits; signers must not use fewer and verifiers "
-            "need not handle more (RFC 8301)"
-        )
-
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-
-    def generate(path: str) -> str:
-        with _new_file(path, user, group) as file:
-            key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
-            file.write(key.private_bytes(*form))
-        return _public(key)
-
-    # OpenSSL works without Python's lock: 30 ms a key instead of 53 on two cores. Executor.map would cancel what waits.
-    with ThreadPoolExecutor(os.cpu_count()) as cores:
-        made = {path: cores.submit(generate, path) for path in paths}
-    return {path: key.result() for path, key in made.items()}
+    return keys.generate_keys(paths, bits, user, group)
 
 
+@_told
 def install_key(path: str, domain: str, user: str = "root", group: str = "root") -> str:
     """Write the private key that pillar gives for a domain to a new file, mode 0600, and return its public key.
 
@@ -101,20 +69,16 @@ def install_key(path: str, domain: str, user: str = "root", group: str = "root")
 
         salt-call --local opendkim.install_key /etc/dkimkeys/domain01.dom.default.private domain01.dom user=opendkim
 
-    path, user, group
-        As in :func:`generate_key`.
-
-    domain
-        Whose key: ``smtpout:opendkim:domains:DOMAIN:private_key``.
-
-    Raises CommandExecutionError where pillar has no usable key, or the file exists or can't be written.
+    :param path: As in :func:`generate_key`.
+    :param user: likewise.
+    :param group: likewise.
+    :param domain: Whose key: ``smtpout:opendkim:domains:DOMAIN:private_key``.
+    :raises CommandExecutionError: pillar has no usable key, or the file exists or can't be written.
     """
-    text, key = _pillar_key(domain)
-    with _new_file(path, user, group) as file:
-        file.write(text)
-    return _public(key)
+    return keys.install_key(__salt__["smtpout.settings"](), path, domain, user, group)
 
 
+@_told
 def pillar_key_info(domain: str) -> dict[str, Any]:
     """Return the size (``bits``) and the public key (``public``) of the private key that pillar gives for a domain.
 
@@ -124,15 +88,13 @@ def pillar_key_info(domain: str) -> dict[str, Any]:
 
         salt-call --local opendkim.pillar_key_info domain01.dom
 
-    domain
-        Whose key: ``smtpout:opendkim:domains:DOMAIN:private_key``.
-
-    Raises CommandExecutionError where pillar has none, or no usable one.
+    :param domain: Whose key: ``smtpout:opendkim:domains:DOMAIN:private_key``.
+    :raises CommandExecutionError: pillar has none, or no usable one.
     """
-    _, key = _pillar_key(domain)
-    return {"bits": key.key_size, "public": _public(key)}
+    return keys.pillar_key_info(__salt__["smtpout.settings"](), domain)
 
 
+@_told
 def key_info(path: str) -> dict[str, Any]:
     """Return the size (``bits``) and the public key (``public``, the ``p=`` of its record) of a private key.
 
@@ -142,16 +104,13 @@ def key_info(path: str) -> dict[str, Any]:
 
         salt-call --local opendkim.key_info /etc/dkimkeys/domain01.dom.default.private
 
-    path
-        The file, in PKCS#8 or the traditional PEM form; OpenDKIM reads both.
-
-    Raises CommandExecutionError where there is no usable RSA private key.
+    :param path: The file, in PKCS#8 or the traditional PEM form; OpenDKIM reads both.
+    :raises CommandExecutionError: there is no usable RSA private key.
     """
-    with _opened(path) as file:
-        key = _load(file.read(), path)
-    return {"bits": key.key_size, "public": _public(key)}
+    return keys.key_info(path)
 
 
+@_told
 def protect_key(path: str, user: str = "root", group: str = "root") -> None:
     """Give a private key's file to its owner alone: mode 0600.
 
@@ -163,21 +122,15 @@ def protect_key(path: str, user: str = "root", group: str = "root") -> None:
 
         salt-call --local opendkim.protect_key /etc/dkimkeys/domain01.dom.default.private user=opendkim group=opendkim
 
-    path
-        The file. One that holds no private key stays as it is, and is an error.
-
-    user, group
-        Who shall own it.
-
-    Raises CommandExecutionError where there is no usable RSA private key, or no such user or group.
+    :param path: The file. One that holds no private key stays as it is, and is an error.
+    :param user: Who shall own it.
+    :param group: likewise.
+    :raises CommandExecutionError: there is no usable RSA private key, or no such user or group.
     """
-    uid, gid = _ids(user, group)
-    with _opened(path) as file:
-        _load(file.read(), path)
-        os.fchmod(file.fileno(), 0o600)
-        os.fchown(file.fileno(), uid, gid)
+    keys.protect_key(path, user, group)
 
 
+@_told
 def public_record(path: str, domain: str, selector: str, restrict: bool = False, value_only: bool = False) -> str:
     """Return the TXT record to publish for a private key, as a zone file has it, in strings of at most 255 bytes.
 
@@ -187,26 +140,17 @@ def public_record(path: str, domain: str, selector: str, restrict: bool = False,
 
         salt-call --local opendkim.public_record /etc/dkimkeys/domain01.dom.default.private domain01.dom default
 
-    path
-        The private key.
-
-    domain, selector
-        What the key signs as; the record's name is ``selector._domainkey.domain``.
-
-    restrict
-        Say that the key is for mail only (``s=email``), as ``opendkim-genkey --restrict`` does.
-
-    value_only
-        Return the value alone, unquoted and in one piece, as the forms of many DNS providers want it.
-
-    Raises CommandExecutionError where there is no usable RSA private key.
+    :param path: The private key.
+    :param domain: What the key signs as; the record's name is ``selector._domainkey.domain``.
+    :param selector: likewise.
+    :param restrict: Say that the key is for mail only (``s=email``), as ``opendkim-genkey --restrict`` does.
+    :param value_only: Return the value alone, unquoted and in one piece, as the forms of many DNS providers want it.
+    :raises CommandExecutionError: there is no usable RSA private key.
     """
-    record: str = __salt__["dkim_record.value"](key_info(path)["public"], restrict)
-    if not value_only:
-        record = __salt__["dkim_record.zone_text"](domain, selector, record)
-    return record
+    return keys.public_record(path, domain, selector, restrict, value_only)
 
 
+@_told
 def public_records() -> str:
     """Return the records to publish for all of the site's keys, as a zone file has them.
 
@@ -216,13 +160,12 @@ def public_records() -> str:
 
         salt-call --local opendkim.public_records | sed -n 's/^    //p'     # without Salt's indentation
 
-    Raises CommandExecutionError where a key isn't there yet, or the pillar isn't right.
+    :raises CommandExecutionError: a key isn't there yet, or the pillar isn't right.
     """
-    signing = _signing()
-    keys = [(key["path"], key["domain"], key["selector"]) for key in signing["signing_keys"]]
-    return "\n".join(public_record(*key, signing["restrict"]) for key in keys)
+    return keys.public_records(__salt__["smtpout.settings"]())
 
 
+@_told
 def key_matches_record(
     path: str,
     domain: str,
@@ -240,30 +183,20 @@ def key_matches_record(
 
         salt-call --local opendkim.key_matches_record /etc/dkimkeys/domain01.dom.default.private domain01.dom default
 
-    path
-        The private key.
-
-    domain, selector
-        What the key signs as.
-
-    record
-        The record's value, or its text in zone-file form. Default: what DNS answers.
-
-    nameserver, port
-        IP address and port of the server to ask. Default: the system's resolver.
-
-    timeout
-        Seconds for all attempts together.
-
-    Raises CommandExecutionError where there is no usable private key, or no one record that is usable: none, several,
-    revoked, unreadable, not for mail (:mod:`dkim_record` says which).
+    :param path: The private key.
+    :param domain: What the key signs as.
+    :param selector: likewise.
+    :param record: The record's value, or its text in zone-file form. Default: what DNS answers.
+    :param nameserver: IP address and port of the server to ask. Default: the system's resolver.
+    :param port: likewise.
+    :param timeout: Seconds for all attempts together.
+    :raises CommandExecutionError: there is no usable private key, or no one record that is usable: none, several,
+        revoked, unreadable, not for mail (:mod:`smtpout_core.daemons.opendkim.record` says which).
     """
-    if record is None:
-        record = __salt__["dkim_record.published"](domain, selector, nameserver, port, timeout)
-    public: str = __salt__["dkim_record.public_key"](domain, selector, record)
-    return public == key_info(path)["public"]
+    return keys.key_matches_record(path, domain, selector, record, nameserver, port, timeout)
 
 
+@_told
 def test_signature(
     path: str,
     domain: str,
@@ -283,118 +216,13 @@ def test_signature(
 
         salt-call --local opendkim.test_signature /etc/dkimkeys/domain01.dom.default.private domain01.dom default
 
-    path, domain, selector, record, nameserver, port, timeout
-        As in :func:`key_matches_record`.
-
-    Raises CommandExecutionError with the reason where the signature doesn't verify.
+    :param path: As in :func:`key_matches_record`.
+    :param domain: likewise.
+    :param selector: likewise.
+    :param record: likewise.
+    :param nameserver: likewise.
+    :param port: likewise.
+    :param timeout: likewise.
+    :raises CommandExecutionError: with the reason where the signature doesn't verify.
     """
-    try:
-        dkim = importlib.import_module("dkim")  # late: a state of the same run may have installed it
-    except ImportError:
-        raise CommandExecutionError(
-            f"dkimpy is missing from Salt's Python ({sys.executable}); "
-            "the state `Salt's Python has what the formula needs` installs it"
-        ) from None
-    if record is None:
-        record = __salt__["dkim_record.published"](domain, selector, nameserver, port, timeout)
-    name, value = __salt__["dkim_record.name"](domain, selector), __salt__["dkim_record.joined"](record)
-    if not key_matches_record(path, domain, selector, value):
-        raise CommandExecutionError(f"{name}: the record holds another key than {path}")
-    message = f"From: postmaster@{domain}\r\nTo: postmaster@{domain}\r\nSubject: DKIM\r\n\r\nA test.\r\n".encode()
-    with _opened(path) as file:
-        pem = file.read()
-    try:
-        signature = dkim.sign(message, selector.encode(), domain.encode(), pem)
-        verified = dkim.verify(signature + message, dnsfunc=lambda *_, **__: value.encode())
-    except dkim.DKIMException as error:
-        raise CommandExecutionError(f"{name}: {error}") from error
-    if not verified:
-        raise CommandExecutionError(f"{name}: what {path} signs doesn't verify with this record: {value}")
-    return True
-
-
-@contextlib.contextmanager
-def _new_file(path: str, user: str, group: str) -> Iterator[IO[bytes]]:
-    """Give a file to write that appears at ``path`` when it is whole, 0600, and never in another's place."""
-    uid, gid = _ids(user, group)
-    try:
-        if os.path.lexists(path):
-            raise FileExistsError
-        descriptor, aside = tempfile.mkstemp(prefix=".smtpout-", dir=os.path.dirname(path))
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                os.fchown(descriptor, uid, gid)
-                yield file
-                file.flush()
-                os.fsync(descriptor)
-            os.link(aside, path)  # unlike rename(), it refuses to replace
-        finally:
-            os.unlink(aside)
-    except FileExistsError:
-        raise CommandExecutionError(f"{path} exists; a private key is never overwritten") from None
-    except OSError as error:
-        raise CommandExecutionError(f"{path}: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[IO[bytes]]:
-    """Give a regular file to read; the last part of its path may be no link."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        reason = "is a symbolic link; name the key itself" if error.errno == errno.ELOOP else error.strerror
-        raise CommandExecutionError(f"{path}: {reason}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise CommandExecutionError(f"{path}: not a regular file")
-    with os.fdopen(descriptor, "rb") as file:
-        yield file
-
-
-def _load(pem: bytes, source: str) -> rsa.RSAPrivateKey:
-    """Return the RSA private key of a PEM text that came from ``source``."""
-    try:
-        # A trial signature (1 ms) proves the key as well as OpenSSL's own validation (44 ms, each run, each domain).
-        key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
-        if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= LEAST_BITS:
-            signature = key.sign(b"", padding.PKCS1v15(), hashes.SHA256())
-            key.public_key().verify(signature, b"", padding.PKCS1v15(), hashes.SHA256())
-            return key
-    except TypeError:
-        raise CommandExecutionError(f"{source}: the private key has a passphrase, which OpenDKIM can't give") from None
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
-        pass
-    raise CommandExecutionError(f"{source}: not a usable RSA private key of {LEAST_BITS} bits or more (RFC 8301)")
-
-
-def _public(key: rsa.RSAPrivateKey) -> str:
-    """Return the public key as a record's ``p=`` has it."""
-    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return base64.b64encode(key.public_key().public_bytes(*form)).decode()
-
-
-def _signing() -> dict[str, Any]:
-    """Return OpenDKIM's part of the site's settings."""
-    settings = __salt__["smtpout.settings"]()
-    if not settings["valid"]:
-        raise CommandExecutionError("\n".join(settings["errors"]))
-    signing: dict[str, Any] = settings["opendkim"]
-    return signing
-
-
-def _pillar_key(domain: str) -> tuple[bytes, rsa.RSAPrivateKey]:
-    """Return the key that pillar gives for ``domain``: as text, and loaded."""
-    place = f"smtpout:opendkim:domains:{domain}:private_key"
-    keys = _signing()["private_keys"]
-    if domain not in keys:
-        raise CommandExecutionError(f"{place}: missing")
-    text = f"{keys[domain].strip()}\n".encode()
-    return text, _load(text, place)
-
-
-def _ids(user: str, group: str) -> tuple[int, int]:
-    """Return the numbers of a user and a group."""
-    try:
-        return pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
-    except KeyError as error:
-        raise CommandExecutionError(f"no such user or group: {error}") from None
+    return keys.test_signature(path, domain, selector, record, nameserver, port, timeout)

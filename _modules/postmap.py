@@ -1,75 +1,31 @@
-"""Build, read and check Postfix lookup tables.
+"""Build, read and check Postfix lookup tables (:mod:`smtpout_core.daemons.postfix.maps`).
 
 A table is named the way Postfix names it: by its type (``lmdb``, ``hash``, ``cidr`` ...) and the path of its text,
 without the suffix of the database beside it. Aliases are a table too, with ``program="postalias"``.
-
-Postfix's own ``postmap`` reads and builds the tables, so that keys are folded, quoted and split as the daemons will
-see them. What it finds wrong it says on stderr, then exits with 0 (malformed line, duplicate key): whatever it says
-about the table counts as failure here.
 
 :depends: Postfix 3.2 or later, ``postmap`` and ``postalias`` in PATH
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import glob
-import grp
-import os
-import pwd
-import re
-import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import salt.utils.files
-import salt.utils.path
+import smtpout_core
 from salt.exceptions import CommandExecutionError, CommandNotFoundError
 
-Entries = Mapping[str, Any] | Sequence[Sequence[Any]] | None
+smtpout_core.fresh()
 
-# Tables with an index, and the suffix of its file (DATABASE_README); tables that Postfix reads from the text itself.
-INDEXED = {"hash": ".db", "btree": ".db", "lmdb": ".lmdb", "cdb": ".cdb"}
-TEXT = ("cidr", "pcre", "regexp", "texthash")
-TYPES = {"postmap": (*INDEXED, *TEXT), "postalias": tuple(INDEXED)}
+from smtpout_core import errors
+from smtpout_core.daemons.postfix import maps
 
-# Between key and value in what the programs print.
-PRINTED = {"postmap": "\t", "postalias": ":\t"}
-
-# postalias adds these for sendmail and NIS; one of them is the time of the build.
-ALIAS_BOOKKEEPING = ("@", "YP_LAST_MODIFIED", "YP_MASTER_NAME")
-
-# These warnings of postmap quote the whole line, and with it the password of a password map.
-QUOTES_LINE = re.compile(r"(non-UTF-8 input|unbalanced '\"'|must not start with whitespace).*")
-
-SHOWN = 20  # complaints in an error: more than that nobody reads
-TIMEOUT = 300  # seconds; 100,000 entries take postmap 0.2
+_told = errors.raised_as(CommandExecutionError, CommandNotFoundError)
 
 
-class _Table(NamedTuple):
-    """What Postfix knows a table by."""
-
-    path: str
-    type: str
-    config_directory: str | None
-    program: str
-
-    @property
-    def suffix(self) -> str:
-        return INDEXED.get(self.type, "")
-
-    def __str__(self) -> str:
-        return f"{self.type}:{self.path}"
-
-
+@_told
 def build(
     path: str,
     type: str,
-    entries: Entries = None,
+    entries: maps.Entries = None,
     *,
     mode: str = "0644",
     user: str = "root",
@@ -77,8 +33,7 @@ def build(
     config_directory: str | None = None,
     program: str = "postmap",
 ) -> list[str]:
-    """
-    Build a table aside, put it in place by rename, return the files put in place.
+    """Build a table aside, put it in place by rename, return the files put in place.
 
     A lookup meets the whole old or the whole new table, also after a kill: a ``hash`` rebuilt in place is empty for
     a while. Postfix opens the new database by itself, since it sees that its own was unlinked (dict_changed_name()
@@ -90,54 +45,27 @@ def build(
 
         salt-call postmap.build /etc/postfix/transport lmdb '{"example.org": "smtp:[192.0.2.1]:25"}'
 
-    path
-        the text of the table, absolute, without the suffix of the database
-
-    type
-        ``hash``, ``btree``, ``lmdb``, ``cdb`` (a text and a database), ``cidr``, ``pcre``, ``regexp``, ``texthash``
-        (a text)
-
-    entries
-        a dict, or a list of [key, value] pairs, written to the text in this order. Without it the text that is
-        there is the source, and stays as it is.
-
-    mode
-        of the text and the database, an octal string
-
-    user, group
-        names, the owners of the text and the database
-
-    config_directory
-        the folder of main.cf where it isn't Postfix's default
-
-    program
-        ``postmap``, or ``postalias`` for aliases
-
-    Raises CommandExecutionError when an entry can't be held or postmap complains, and replaces nothing then;
-    CommandNotFoundError without Postfix.
+    :param path: the text of the table, absolute, without the suffix of the database
+    :param type: ``hash``, ``btree``, ``lmdb``, ``cdb`` (a text and a database), ``cidr``, ``pcre``, ``regexp``,
+        ``texthash`` (a text)
+    :param entries: a dict, or a list of [key, value] pairs, written to the text in this order. Without it the text that
+        is there is the source, and stays as it is.
+    :param mode: of the text and the database, an octal string
+    :param user: names, the owners of the text and the database
+    :param group: likewise.
+    :param config_directory: the folder of main.cf where it isn't Postfix's default
+    :param program: ``postmap``, or ``postalias`` for aliases
+    :raises CommandExecutionError: an entry can't be held or postmap complains, and replaces nothing then.
+    :raises CommandNotFoundError: there is no Postfix.
     """
-    table = _table(path, type, config_directory, program)
-    text = _sound_text(table, entries)
-    access = _access(mode, user, group)
-    endings = [*([] if entries is None else [""]), *([table.suffix] if table.suffix else [])]
-    try:
-        with _workshop(path) as workshop:
-            staged = _stage(table, text, workshop)
-            if entries is None:
-                _give(path, *access)
-            # Text first: a death between the two leaves new text beside the old database, which the next run or a
-            # postmap by hand completes. The other way round a postmap by hand would bring the old entries back.
-            for ending in endings:
-                _give(staged.path + ending, *access)
-                os.replace(staged.path + ending, path + ending)
-    except OSError as error:
-        raise CommandExecutionError(f"{table}: {error}") from error
-    return [path + ending for ending in endings]
+    return maps.build(
+        path, type, entries, mode=mode, user=user, group=group, config_directory=config_directory, program=program
+    )
 
 
+@_told
 def files(path: str, type: str, *, program: str = "postmap") -> list[str]:
-    """
-    Return the paths of a table's files: the text and, where there is one, the database, which is what gets read.
+    """Return the paths of a table's files: the text and, where there is one, the database, which is what gets read.
 
     CLI Example:
 
@@ -145,18 +73,17 @@ def files(path: str, type: str, *, program: str = "postmap") -> list[str]:
 
         salt-call postmap.files /etc/postfix/transport lmdb
 
-    path, type, program
-        as in ``postmap.build``
-
-    Raises CommandExecutionError for a type that has no files, such as ``ldap``.
+    :param path: as in ``postmap.build``
+    :param type: likewise.
+    :param program: likewise.
+    :raises CommandExecutionError: for a type that has no files, such as ``ldap``.
     """
-    table = _table(path, type, None, program)
-    return [path, path + table.suffix] if table.suffix else [path]
+    return maps.files(path, type, program=program)
 
 
+@_told
 def dump(path: str, type: str, *, config_directory: str | None = None, program: str = "postmap") -> dict[str, str]:
-    """
-    Return what is in a table: in its database where it has one, with the keys in lower case as Postfix stores them.
+    """Return what is in a table: in its database where it has one, with the keys in lower case as Postfix stores them.
 
     CLI Example:
 
@@ -164,19 +91,21 @@ def dump(path: str, type: str, *, config_directory: str | None = None, program: 
 
         salt-call postmap.dump /etc/postfix/transport lmdb
 
-    path, type, config_directory, program
-        as in ``postmap.build``
-
-    Raises CommandExecutionError when the table is missing or unreadable, CommandNotFoundError without Postfix.
+    :param path: as in ``postmap.build``
+    :param type: likewise.
+    :param config_directory: likewise.
+    :param program: likewise.
+    :raises CommandExecutionError: the table is missing or unreadable.
+    :raises CommandNotFoundError: there is no Postfix.
     """
-    return _contents(_table(path, type, config_directory, program))
+    return maps.dump(path, type, config_directory=config_directory, program=program)
 
 
+@_told
 def query(
     path: str, type: str, key: str, *, config_directory: str | None = None, program: str = "postmap"
 ) -> str | None:
-    """
-    Return what Postfix finds in a table under exactly this key, None when that is nothing.
+    """Return what Postfix finds in a table under exactly this key, None when that is nothing.
 
     CLI Example:
 
@@ -184,27 +113,22 @@ def query(
 
         salt-call postmap.query /etc/postfix/transport lmdb example.org
 
-    path, type, config_directory, program
-        as in ``postmap.build``
-
-    key
-        one line of text
-
-    Raises CommandExecutionError when the table is missing or unreadable, CommandNotFoundError without Postfix.
+    :param path: as in ``postmap.build``
+    :param type: likewise.
+    :param config_directory: likewise.
+    :param program: likewise.
+    :param key: one line of text
+    :raises CommandExecutionError: the table is missing or unreadable.
+    :raises CommandNotFoundError: there is no Postfix.
     """
-    table = _table(path, type, config_directory, program)
-    if not key or "\n" in key or "\0" in key:
-        raise CommandExecutionError(f"{key!r} can't be looked up: a key is one line of text")
-    # By stdin: a key may begin with a dash, and every user can read argv.
-    output, _ = _run(table, "-q", "-", stdin=f"{key}\n")
-    return output[len(key + PRINTED[program]) : -1] if output else None
+    return maps.query(path, type, key, config_directory=config_directory, program=program)
 
 
+@_told
 def check(
-    path: str, type: str, entries: Entries = None, *, config_directory: str | None = None, program: str = "postmap"
+    path: str, type: str, entries: maps.Entries = None, *, config_directory: str | None = None, program: str = "postmap"
 ) -> list[str]:
-    """
-    Return the complaints about a table, none if it can be built.
+    """Return the complaints about a table, none if it can be built.
 
     They are keys that it can't hold, missing values, duplicates after case folding, malformed lines, and what
     postmap says on stderr while it builds a copy.
@@ -215,24 +139,22 @@ def check(
 
         salt-call postmap.check /etc/aliases hash program=postalias
 
-    path, type, entries, config_directory, program
-        as in ``postmap.build``; nothing is written at ``path``
-
-    Raises CommandExecutionError when there is nothing to check, CommandNotFoundError without Postfix.
+    :param path: as in ``postmap.build``; nothing is written at ``path``
+    :param type: likewise.
+    :param entries: likewise.
+    :param config_directory: likewise.
+    :param program: likewise.
+    :raises CommandExecutionError: there is nothing to check.
+    :raises CommandNotFoundError: there is no Postfix.
     """
-    table = _table(path, type, config_directory, program)
-    text, complaints = _text(table, entries)
-    if complaints:
-        return complaints
-    with __salt__["aside.folder"]() as folder:
-        return _copy(table, text, folder)[1]
+    return maps.check(path, type, entries, config_directory=config_directory, program=program)
 
 
+@_told
 def preview(
-    path: str, type: str, entries: Entries = None, *, config_directory: str | None = None, program: str = "postmap"
+    path: str, type: str, entries: maps.Entries = None, *, config_directory: str | None = None, program: str = "postmap"
 ) -> dict[str, Any]:
-    """
-    Return what ``postmap.build`` with these arguments would make.
+    """Return what ``postmap.build`` with these arguments would make.
 
     That is the ``text``, and as ``contents`` what ``postmap.dump`` reads from a copy built aside. Two builds of one
     source differ byte by byte, and times say nothing after a failed build: only contents can be compared.
@@ -243,154 +165,12 @@ def preview(
 
         salt-call postmap.preview /etc/postfix/transport lmdb '{"example.org": "smtp:[192.0.2.1]:25"}'
 
-    path, type, entries, config_directory, program
-        as in ``postmap.build``; nothing is written at ``path``
-
-    Raises CommandExecutionError for what ``postmap.build`` would refuse, CommandNotFoundError without Postfix.
+    :param path: as in ``postmap.build``; nothing is written at ``path``
+    :param type: likewise.
+    :param entries: likewise.
+    :param config_directory: likewise.
+    :param program: likewise.
+    :raises CommandExecutionError: for what ``postmap.build`` would refuse.
+    :raises CommandNotFoundError: there is no Postfix.
     """
-    table = _table(path, type, config_directory, program)
-    text = _sound_text(table, entries)
-    with __salt__["aside.folder"]() as folder:
-        return {"text": _decoded(text), "contents": _contents(_stage(table, text, folder))}
-
-
-def _table(path: str, type: str, config_directory: str | None, program: str) -> _Table:
-    if program not in TYPES:
-        raise CommandExecutionError(f"{program} builds no table: postmap or postalias does")
-    if type not in TYPES[program]:
-        raise CommandExecutionError(f"{type}:{path} is none that {program} builds: use {', '.join(TYPES[program])}")
-    if not os.path.isabs(path):
-        raise CommandExecutionError(f"{type}:{path}: the path has to be absolute")
-    return _Table(path, type, config_directory, program)
-
-
-def _access(mode: str, user: str, group: str) -> tuple[int, int, int]:
-    try:
-        return int(salt.utils.files.normalize_mode(mode), 8), pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
-    except (KeyError, ValueError) as error:
-        raise CommandExecutionError(f"no file can have {user}:{group} {mode!r}: {error}") from error
-
-
-def _decoded(output: bytes) -> str:
-    """Return text that Salt can carry, whatever bytes a foreign table holds."""
-    return output.decode(errors="backslashreplace")
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise CommandExecutionError(str(error)) from error
-
-
-def _text(table: _Table, entries: Entries) -> tuple[bytes, list[str]]:
-    """Return the text of a table, from its entries or as it is, and what is wrong with it before postmap sees it."""
-    if entries is None:
-        text = _read(table.path)
-        return text, __salt__["postmap_format.parse"](_decoded(text), table.type, table.program)["complaints"]
-    rendered = __salt__["postmap_format.render"](entries, table.type, table.program)
-    return rendered["text"].encode(), rendered["complaints"]
-
-
-def _sound_text(table: _Table, entries: Entries) -> bytes:
-    text, complaints = _text(table, entries)
-    _refuse(table, complaints)
-    return text
-
-
-def _refuse(table: _Table, complaints: list[str]) -> None:
-    if complaints:
-        more = [f"and {len(complaints) - SHOWN} more"] if len(complaints) > SHOWN else []
-        raise CommandExecutionError(f"{table}: {'; '.join([*complaints[:SHOWN], *more])}")
-
-
-def _contents(table: _Table) -> dict[str, str]:
-    if not table.suffix:
-        return dict(__salt__["postmap_format.parse"](_decoded(_read(table.path)), table.type)["entries"])
-    if table.type == "cdb":
-        pairs = __salt__["postmap_format.read_cdb"](table.path + table.suffix)
-    else:
-        # The value is what follows the first tab: a key holds none.
-        lines = _run(table, "-s")[0].split("\n")
-        pairs = [line.split(PRINTED[table.program], 1) for line in lines if PRINTED[table.program] in line]
-    hidden = ALIAS_BOOKKEEPING if table.program == "postalias" else ()
-    return {key: value for key, value in pairs if key not in hidden}
-
-
-def _run(table: _Table, *arguments: str, stdin: str = "") -> tuple[str, list[str]]:
-    """Run postmap or postalias on a table; return its output and its warnings, raise on anything worse."""
-    binary = salt.utils.path.which(table.program)
-    if not binary:
-        raise CommandNotFoundError(f"{table.program} is not installed: it comes with Postfix")
-    where = ["-c", table.config_directory] if table.config_directory else []
-    try:
-        # Not cmd.run: its debug log would show what is in a password map.
-        done = subprocess.run(
-            [binary, *where, *arguments, str(table)],
-            input=stdin.encode(),
-            capture_output=True,
-            env={**os.environ, "LC_ALL": "C"},
-            timeout=TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise CommandExecutionError(f"{table}: no answer of {table.program} in {TIMEOUT} s") from None
-    said = [QUOTES_LINE.sub(r"\1", line) for line in _decoded(done.stderr).splitlines()]
-    if any("unsupported dictionary type" in line for line in said):
-        raise CommandNotFoundError(f"{table}: Postfix has no {table.type} tables here: {said[-1]}")
-    # 1 is also "nothing found"; a signal is how a truncated lmdb ends (SIGBUS).
-    if done.returncode not in (0, 1) or any(re.match(r"\w+: (fatal|error|panic):", line) for line in said):
-        raise CommandExecutionError(f"{table}: {table.program} failed ({done.returncode}): {'; '.join(said)}")
-    return _decoded(done.stdout), said
-
-
-@contextlib.contextmanager
-def _workshop(path: str) -> Iterator[str]:
-    """
-    Give a private folder beside a table: on its file system, and with the SELinux type of the place.
-
-    The lock on the folder of the table keeps builders apart, and ends with the process that holds it: whatever is
-    found there under the lock was left by a killed one.
-    """
-    around, name = os.path.split(path)
-    lock = os.open(around, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in glob.glob(os.path.join(glob.escape(around), f".{glob.escape(name)}.*.building")):
-            shutil.rmtree(left)
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", suffix=".building", dir=around) as workshop:
-            yield workshop
-        os.fsync(lock)
-    finally:
-        os.close(lock)
-
-
-def _copy(table: _Table, text: bytes, folder: str) -> tuple[_Table, list[str]]:
-    """Make a copy of a table in a private folder; return it, and what postmap says about it."""
-    copy = table._replace(path=os.path.join(folder, os.path.basename(table.path)))
-    with open(os.open(copy.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(text)
-    # Postfix rereads a texthash up to ten times, 0.3 s apart, while its text is younger than 2 s (dict_thash.c).
-    os.utime(copy.path, (time.time() - 3,) * 2)
-    try:
-        # A table without an index is checked as a lookup loads it.
-        said = _run(copy)[1] if table.suffix else _run(copy, "-q", "-", stdin="smtpout\n")[1]
-    except CommandExecutionError as error:
-        said = [str(error)]
-    # What doesn't name the copy is about main.cf, or a host without IPv6.
-    return copy, [line.replace(copy.path, table.path) for line in dict.fromkeys(said) if copy.path in line]
-
-
-def _stage(table: _Table, text: bytes, folder: str) -> _Table:
-    copy, complaints = _copy(table, text, folder)
-    _refuse(table, complaints)
-    return copy
-
-
-def _give(path: str, mode: int, uid: int, gid: int) -> None:
-    """Set owner and mode of a file, and have it on disk before it gets its final name."""
-    with open(path, "rb") as file:
-        os.fchown(file.fileno(), uid, gid)
-        os.fchmod(file.fileno(), mode)
-        os.fsync(file.fileno())
+    return maps.preview(path, type, entries, config_directory=config_directory, program=program)

@@ -7,14 +7,28 @@ failing state can say all of it while other formulas of a highstate go on.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-import salt.utils.files
 import salt.utils.yaml
-from salt.exceptions import CommandExecutionError
+import smtpout_core
+from salt.exceptions import CommandExecutionError, CommandNotFoundError
+
+smtpout_core.fresh()
+
+from smtpout_core import code, host
+from smtpout_core import errors as faults
+from smtpout_core import verify as relay
+from smtpout_core.change import history as generations
+from smtpout_core.change.memory import Memory
+from smtpout_core.site import convert, documents, importing, platforms
+from smtpout_core.site import settings as site_settings
+
+_told = faults.raised_as(CommandExecutionError, CommandNotFoundError)
 
 
-def settings() -> dict[str, Any]:
+@_told
+def settings(saltenv: str | None = None) -> dict[str, Any]:
     """Return the site's settings: one plain dictionary, the same object for the whole run.
 
     CLI Example:
@@ -25,14 +39,24 @@ def settings() -> dict[str, Any]:
 
     The result holds secrets. ``valid`` tells whether the pillar is right; where it isn't, ``errors`` holds one sentence
     a problem, each with pillar path, value and what would be right, and nothing else is there.
+
+    :param saltenv: the environment that the formula's SLS files come from. Once said, it holds for the whole run, and
+        for all of the formula's files.
     """
+    if saltenv and saltenv != __context__.get(host.SALTENV):
+        __context__[host.SALTENV] = saltenv
+        __context__.pop("smtpout.documents", None)
+        __context__.pop("smtpout.settings", None)
     given = __pillar__.get("smtpout", {})
     known = __context__.get("smtpout.settings")
     # A minion lives longer than a pillar. To compare ten thousand domains takes as long as to read them: only where
     # the pillar has been fetched anew.
     if known is None or known[0] is not given:
         site = _plain(given)
-        made = known[2] if known and known[1] == site else _settings(site)
+        if not _formula().current():  # another version of the formula is served by now
+            __context__.pop("smtpout.documents")
+            known = None
+        made = known[2] if known and known[1] == site else site_settings.made(site, _formula(), __grains__)
         known = __context__["smtpout.settings"] = (given, site, made)
     return known[2]
 
@@ -49,6 +73,29 @@ def errors() -> list[str]:
     return settings()["errors"]
 
 
+@_told
+def other_code(saltenv: str | None = None) -> list[str]:
+    """Return the modules and states that this host has otherwise than they are served, or not at all.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local smtpout.other_code
+
+    Served is what the formula's list says, ``smtpout/code.sha256``. It is compared once a run.
+
+    :param saltenv: as of ``smtpout.settings``.
+    :return: their names in the formula, as ``_modules/smtpout.py``; an empty list where the code is what is served.
+    """
+    known: dict[str | None, list[str]] = __context__.setdefault("smtpout.other_code", {})
+    if saltenv not in known:
+        served = host.minion(__opts__, __grains__, __salt__["cp.cache_file"], saltenv).path(f"salt://{code.LIST}")
+        known[saltenv] = code.other(__file__, Path(served).read_text(encoding="utf-8"))
+    return known[saltenv]
+
+
+@_told
 def platform() -> str:
     """Return this minion's platform as ``platforms.yaml`` names it, such as ``debian-12`` or ``el-9``.
 
@@ -60,13 +107,10 @@ def platform() -> str:
 
     :return: for one that isn't listed there, what the grains call it.
     """
-    names = [str(__grains__[grain]).lower() for grain in ("os", "osfullname") if grain in __grains__]
-    versions = [str(__grains__[grain]) for grain in ("osrelease", "osmajorrelease") if grain in __grains__]
-    said = [f"{name}-{version}" for name in names for version in versions]
-    listed = {name: platform for platform, facts in _platforms().items() for name in facts["names"]}
-    return next((listed[name] for name in said if name in listed), said[0] if said else "unknown")
+    return platforms.name(_formula(), __grains__)
 
 
+@_told
 def verify() -> list[dict[str, str]]:
     """Ask the running relay whether it does what the pillar says; each daemon is asked by its own protocol.
 
@@ -83,14 +127,50 @@ def verify() -> list[dict[str, str]]:
     site = settings()
     if not site["valid"]:
         raise CommandExecutionError("the pillar is not right: " + "; ".join(site["errors"]))
-    checks = __salt__["relay_checks.run"](site)
+    checks = relay.run(site, _host())
     if any(check["state"] == "failed" for check in checks):
         __context__["retcode"] = 1
     return checks
 
 
+@_told
+def history() -> list[dict[str, dict[str, Any]]]:
+    """Return the generations that are kept, the newest first: each is a whole that was applied and proved itself.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local smtpout.history
+
+    :return: of each by its number ``time``, ``cause`` (who ran what), ``changed`` (files, and what else, by daemon) and
+        ``digest`` (the same where all files are).
+    """
+    return generations.listed(Memory(_host().state_dir))
+
+
+@_told
+def difference(first: int, second: int | None = None) -> dict[str, Any]:
+    """Return how the files of two generations differ; nothing that is secret is shown.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local smtpout.difference 41 42
+
+    :param first: the number of one, as ``smtpout.history`` has it.
+    :param second: that of the other. Default, the last.
+    :return: ``between`` which, ``came`` and ``gone`` (files that only one of them has), and ``how`` files differ: a
+        unified diff of each, secrets masked.
+    :raises CommandExecutionError: a number isn't kept; which are.
+    """
+    return generations.difference(Memory(_host().state_dir), first, second)
+
+
+@_told
 def problems(site: dict[str, Any]) -> list[dict[str, str | None]]:
-    """Return what is wrong with a site that need not be this minion's, by pillar path (``pillar_schema.problems``).
+    """Return what is wrong with a site that need not be this minion's, by pillar path.
 
     CLI Example:
 
@@ -100,12 +180,10 @@ def problems(site: dict[str, Any]) -> list[dict[str, str | None]]:
 
     :param site: what stands below ``smtpout``.
     """
-    schema = _document("schema.yaml")
-    found = __salt__["pillar_schema.problems"](site, schema, "smtpout")
-    merged = __salt__["relay_settings.merged"](__salt__["pillar_schema.defaults"](schema), site)
-    return found + _contradictions(merged, _facts(), [problem["path"] for problem in found])
+    return site_settings.problems(site, _formula(), __grains__)
 
 
+@_told
 def import_pillar(path: str, source: str | None = None) -> dict[str, Any]:
     """Write a site pillar made from those of the formulas ``postfix``, ``opendkim`` and ``clamav`` (docs/migration.md).
 
@@ -121,56 +199,22 @@ def import_pillar(path: str, source: str | None = None) -> dict[str, Any]:
         one; ``missing``: what the new pillar still needs. No secret is in it.
     :raises CommandExecutionError: there is nothing to convert, or the file can't be written.
     """
-    pillar = _plain(__pillar__) if source is None else __salt__["pillar_import.read"](source)
-    made = __salt__["pillar_convert.convert"](
-        pillar, _facts(), _document("postfix/master.yaml"), _document("import.yaml")
-    )
-    __salt__["pillar_import.write"](path, made.pop("site"), made["missing"])
+    pillar = _plain(__pillar__) if source is None else importing.read(source, salt.utils.yaml.safe_load)
+    facts = platforms.facts(_formula(), __grains__)
+    made = convert.convert(pillar, facts, _formula(), problems)
+    importing.write(path, made.pop("site"), made["missing"])
     return made
 
 
-def _settings(site: Any) -> dict[str, Any]:
-    """Check ``site`` and make the settings of it, or the list of what is wrong with it."""
-    schema = _document("schema.yaml")
-    problems = __salt__["pillar_schema.problems"](site, schema, "smtpout")
-    merged = __salt__["relay_settings.merged"](__salt__["pillar_schema.defaults"](schema), site)
-    platforms = _platforms()
-    unknown = []
-    if platform() in platforms:
-        problems += _contradictions(merged, platforms[platform()], [problem["path"] for problem in problems])
-    else:
-        known = ", ".join(platforms)
-        unknown.append(f"this platform, {platform()}, is none that smtpout knows ({known}); it is refused")
-    if errors := __salt__["pillar_schema.sentences"](problems) + unknown:
-        return {"valid": False, "errors": errors}
-    facts = {**platforms[platform()], "platform": platform()}
-    derived = __salt__["relay_settings.derived"](merged, facts, _document("postfix/master.yaml"))
-    return {"valid": True, "errors": [], **derived}
+def _formula() -> documents.Documents:
+    """Return the formula's own files, each read once a run."""
+    if "smtpout.documents" not in __context__:
+        __context__["smtpout.documents"] = documents.Documents(_host(), salt.utils.yaml.safe_load)
+    return __context__["smtpout.documents"]
 
 
-def _platforms() -> dict[str, Any]:
-    """Return the facts of every platform that is known."""
-    return {name: facts for name, facts in _document("platforms.yaml").items() if not name.startswith("_")}
-
-
-def _facts() -> dict[str, Any]:
-    """Return the facts of this minion's platform."""
-    try:
-        return _platforms()[platform()]
-    except KeyError as unknown:
-        raise CommandExecutionError(f"{unknown.args[0]} is no platform that smtpout knows") from None
-
-
-def _document(name: str) -> dict[str, Any]:
-    """Return one of the formula's YAML files, parsed once a run."""
-    documents = __context__.setdefault("smtpout.documents", {})
-    if name not in documents:
-        path = __salt__["cp.cache_file"](f"salt://smtpout/{name}")
-        if not path:
-            raise CommandExecutionError(f"salt://smtpout/{name} can't be found: is the formula whole in file_roots?")
-        with salt.utils.files.fopen(path, encoding="utf-8") as file:
-            documents[name] = salt.utils.yaml.safe_load(file)
-    return documents[name]
+def _host() -> host.Host:
+    return host.minion(__opts__, __grains__, __salt__["cp.cache_file"], __context__.get(host.SALTENV))
 
 
 def _plain(value: Any) -> Any:
@@ -180,9 +224,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
-
-
-def _contradictions(site: dict[str, Any], facts: dict[str, Any], broken: list[str]) -> list[dict[str, str | None]]:
-    """Return what is wrong between keys, apart from those that are wrong by themselves."""
-    stock = {"services": _document("postfix/master.yaml"), **__salt__["relay_settings.presets"]()}
-    return __salt__["pillar_rules.problems"](site, {**facts, **stock}, broken)

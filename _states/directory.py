@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from salt.exceptions import CommandExecutionError, CommandNotFoundError
+import smtpout_core
+
+smtpout_core.fresh()
+
+from smtpout_core import errors
+from smtpout_core.directory import ask
 
 
 def reachable(name: str) -> dict[str, Any]:
     """
-    Prove that every server of ``smtpout:directory`` serves, and that account, base, filters and attribute are right.
+    Prove that ``smtpout:directory`` serves, and that account, base, filters and attribute are right.
 
-    Only reads, in test mode too.
+    One server that serves is enough for mail and logins; of the others it warns.
+
+    Only reads, in test mode too. Where ldap3 is still to come, that asks whether each server takes a connection, and
+    checks its certificate.
 
     .. code-block:: yaml
 
@@ -22,11 +30,21 @@ def reachable(name: str) -> dict[str, Any]:
         Name of the state.
     """
     ret: dict[str, Any] = {"name": name, "result": True, "changes": {}, "comment": ""}
+    settings = __salt__["smtpout.settings"]()
     try:
-        servers = __salt__["directory.check"]()
-        ret["comment"] = f"Account, base, filters and attribute are right on {', '.join(servers)}."
-    except CommandNotFoundError as err:
-        ret.update(result=bool(__opts__["test"]), comment=f"Not asked: {err}" if __opts__["test"] else str(err))
-    except CommandExecutionError as err:
+        try:
+            faults = ask.faults(settings)
+            serving = [server for server in settings["directory"]["servers"] if server not in faults]
+            if not serving:
+                raise errors.RelayError("\n".join(faults.values()))
+            if faults:
+                ret["warnings"] = [*faults.values()]
+            ret["comment"] = f"Account, base, filters and attribute are right on {', '.join(serving)}."
+        except errors.NotInstalledError as err:
+            if not __opts__["test"]:
+                raise
+            ret["warnings"] = [f"Not checked: account, base, filters and attribute: {err}."]
+            ret["comment"] = f"Each server answers: {', '.join(ask.answering(settings))}."
+    except errors.RelayError as err:
         ret.update(result=False, comment=str(err))
     return ret

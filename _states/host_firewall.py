@@ -1,20 +1,25 @@
-"""Let a daemon's clients through the host's firewall, where one is active."""
+"""Let a daemon's clients through the host's firewall, where one is active, and shut them out again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
+import smtpout_core
 
-RECORD = "firewall"
+smtpout_core.fresh()
+
+from smtpout_core import errors
+from smtpout_core import host as minions
+from smtpout_core.guard import firewall as guard
+from smtpout_core.guard import openings, records
 
 
 def opened(name: str, services: dict[str, int], zones: Sequence[str] = ()) -> dict[str, Any]:
     """Let services in through the firewall that is active, and no longer those that were let in before and are gone.
 
     Where neither firewalld nor ufw is active, nothing is done, and the comment says so. A port that the site has a rule
-    of its own on is left alone.
+    of its own on is left alone. A site's change does the same for the relay, and can take it back.
 
     .. code-block:: yaml
 
@@ -26,77 +31,54 @@ def opened(name: str, services: dict[str, int], zones: Sequence[str] = ()) -> di
     :param services: TCP ports by the names that firewalld has for them.
     :param zones: firewalld's zones; none for its default zone.
     """
+    wanted = openings.Openings(services, list(zones), _place())
     try:
-        firewall = __salt__["host_firewall.active"]()
+        firewall, changes = guard.active(), wanted.differences()
         if firewall is None:
             ports = ", ".join(map(str, services.values()))
             return _result(
                 name, f"Neither firewalld nor ufw is active: nothing to open. Another firewall must let in TCP {ports}."
             )
-        ours = _record(firewall)
-        wanted = __salt__["host_firewall.openings"](firewall, services, zones)
-        settled = __salt__["host_firewall.settled"](firewall, wanted, services)
-        missing = [opening for opening in wanted if opening not in settled]
-        surplus = [opening for opening in ours if opening not in wanted]
-        changes = _changes(missing, surplus)
         if not changes:
-            return _result(name, f"{firewall} has a rule on each: {', '.join(wanted)}.")
+            return _result(name, f"{firewall} lets in what it should.")
         if __opts__["test"]:
             return _result(name, f"Would change what {firewall} lets in.", changes, result=None)
-        for opening in missing:
-            ours.append(opening)  # written down first: a run that is killed here has it taken back by clean
-            _remember(firewall, ours)
-            __salt__["host_firewall.allow"](firewall, opening)
-        _close(firewall, ours, surplus)
+        wanted.bring()
         return _result(name, f"Changed what {firewall} lets in.", changes)
-    except CommandExecutionError as error:
+    except errors.RelayError as error:
         return _result(name, str(error), result=False)
 
 
 def closed(name: str) -> dict[str, Any]:
-    """Shut out again what ``opened`` has let in, and nothing else.
+    """Shut out again what was let in for the relay, and nothing else.
+
+    .. code-block:: yaml
+
+        The firewall lets in what it did before:
+          host_firewall.closed
 
     :param name: the state's sentence.
     """
     try:
-        record = __salt__["config_swap.recall"](RECORD)
+        record = records.recall(_place(), openings.RECORD)
         if not record.get("openings"):
             return _result(name, "Nothing was let in.")
         firewall, ours = record["firewall"], list(record["openings"])
-        if __salt__["host_firewall.active"]() != firewall:
+        if guard.active() != firewall:
             return _result(name, f"{firewall} is not active; it still has {', '.join(ours)}, which smtpout let in.")
-        changes = _changes([], ours)
+        changes = openings.changes([], ours)
         if __opts__["test"]:
             return _result(name, f"Would change what {firewall} lets in.", changes, result=None)
-        _close(firewall, ours, list(ours))
+        openings.shut_out(_place())
         return _result(name, f"Changed what {firewall} lets in.", changes)
-    except CommandExecutionError as error:
+    except errors.RelayError as error:
         return _result(name, str(error), result=False)
 
 
-def _record(firewall: str) -> list[str]:
-    """Return what was let in through this firewall before."""
-    record = __salt__["config_swap.recall"](RECORD)
-    return list(record["openings"]) if record.get("firewall") == firewall else []
-
-
-def _remember(firewall: str, ours: list[str]) -> None:
-    __salt__["config_swap.remember"](RECORD, {"firewall": firewall, "openings": ours} if ours else None)
-
-
-def _close(firewall: str, ours: list[str], surplus: list[str]) -> None:
-    """Shut out what isn't wanted any longer, and forget it."""
-    for opening in surplus:
-        __salt__["host_firewall.withdraw"](firewall, opening)
-        ours.remove(opening)
-        _remember(firewall, ours)
-
-
-def _changes(missing: Sequence[str], surplus: Sequence[str]) -> dict[str, dict[str, str]]:
-    return {
-        **{opening: {"old": "", "new": "let in"} for opening in missing},
-        **{opening: {"old": "let in", "new": ""} for opening in surplus},
-    }
+def _place() -> str:
+    """Return where smtpout keeps what it remembers of the host."""
+    place: str = __opts__.get("smtpout_state_dir", minions.STATE_DIR)
+    return place
 
 
 def _result(

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import pwd
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
+import smtpout_core
+
+smtpout_core.fresh()
+
+from smtpout_core import errors, files, host
+from smtpout_core.change.memory import Memory
+from smtpout_core.daemons.opendkim import keys as private
+from smtpout_core.daemons.opendkim.proofs import Proofs
 
 # Of what went wrong this much is said: mostly it is one reason.
 MOST_NAMED = 5
@@ -57,68 +66,65 @@ def keys_present(
         if keys is None:
             keys = __salt__["smtpout.settings"]()["opendkim"]["signing_keys"]
         wanted = {key["path"]: key for key in keys}
-        owner = f"mode 0600, {user}:{group}"
-        found = _found(wanted)
+        access = f"mode 0600, {user}:{group}"
+        from_pillar = any(key.get("from_pillar") for key in keys)
+        here = host.minion(__opts__, __grains__, __salt__["cp.cache_file"])
+        proven = Proofs(f"{here.cache_dir}/dkim_keys.json")
+        found = private.inspected(wanted, __salt__["smtpout.settings"]() if from_pillar else {}, proven)
         delivered = [path for path in wanted if path not in found and wanted[path].get("from_pillar")]
         missing = [path for path in wanted if path not in found and path not in delivered]
         directories = _absent_directories([*missing, *delivered])
-        loose = {path: state["owner"] for path, state in found.items() if state["owner"] != owner}
+        loose = {path: state["access"] for path, state in found.items() if state["access"] != access}
         ret["changes"] = {
             **{path: {"old": "absent", "new": f"directory, mode 0750, root:{group}"} for path in directories},
-            **{path: {"old": "absent", "new": f"key of {bits} bits, {owner}"} for path in missing},
-            **{path: {"old": "absent", "new": f"key from pillar, {owner}"} for path in delivered},
-            **{path: {"old": old, "new": owner} for path, old in loose.items()},
+            **{path: {"old": "absent", "new": f"key of {bits} bits, {access}"} for path in missing},
+            **{path: {"old": "absent", "new": f"key from pillar, {access}"} for path in delivered},
+            **{path: {"old": old, "new": access} for path, old in loose.items()},
         }
         if __opts__["test"]:
             ret["result"] = None if ret["changes"] else True
         else:
-            tasks: list[tuple[Any, ...]] = [("file.mkdir", path, "root", group, "0750") for path in directories]
-            tasks += [("opendkim.generate_keys", missing, bits, user, group)] if missing else []
-            tasks += [("opendkim.install_key", path, wanted[path]["domain"], user, group) for path in delivered]
-            tasks += [("opendkim.protect_key", path, user, group) for path in loose]
-            _do_all(tasks)
+            proven.write()
+            mkdir = __salt__["file.mkdir"]
+            tasks: list[Callable[[], Any]] = [partial(mkdir, path, "root", group, "0750") for path in directories]
+            tasks += [partial(private.generate_keys, missing, bits, user, group)] if missing else []
+            tasks += [partial(_install, path, wanted[path]["domain"], user, group) for path in delivered]
+            tasks += [partial(private.protect_key, path, user, group) for path in loose]
+            with Memory(here.state_dir).locked():
+                files.sweep(wanted)
+                _do_all(tasks)
         made = len(missing) + len(delivered)
         ret["comment"] = "\n".join(_comment(made, len(loose), len(found) - len(loose), _small(found, bits)))
-    except CommandExecutionError as error:
+        if __opts__["test"] and not _is_there(user):
+            ret["warnings"] = [f"Not checked: that {user} can reach the keys: there is no such user yet."]
+    except errors.RelayError as error:
         ret.update(changes={}, result=False, comment=str(error))
     return ret
 
 
-def _found(wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return size and owner of each key that is there; raise with the list of files that aren't right."""
-    found, problems = {}, []
-    for path, key in wanted.items():
-        try:
-            given = __salt__["opendkim.pillar_key_info"](key["domain"]) if key.get("from_pillar") else None
-            if not os.path.lexists(path):
-                continue
-            info = __salt__["opendkim.key_info"](path)
-        except CommandExecutionError as error:
-            problems.append(str(error))
-            continue
-        if given and given["public"] != info["public"]:
-            problems.append(
-                f"{path}: another key than smtpout:opendkim:domains:{key['domain']}:private_key, and a private key is "
-                "never overwritten: give the new key a selector of its own, or move this file away"
-            )
-        stats = __salt__["file.stats"](path)
-        found[path] = {"bits": info["bits"], "owner": f"mode {stats['mode']}, {stats['user']}:{stats['group']}"}
-    if problems:
-        raise CommandExecutionError("\n".join(problems))
-    return found
+def _is_there(user: str) -> bool:
+    try:
+        return bool(pwd.getpwnam(user))
+    except KeyError:
+        return False
 
 
-def _do_all(tasks: list[tuple[Any, ...]]) -> None:
-    """Call each function, also after one that fails; raise with what went wrong, bounded."""
+def _install(path: str, domain: str, user: str, group: str) -> None:
+    """Write the key that pillar gives."""
+    private.install_key(__salt__["smtpout.settings"](), path, domain, user, group)
+
+
+def _do_all(tasks: Sequence[Callable[[], Any]]) -> None:
+    """Do each, also after one that fails; raise with what went wrong, bounded."""
     problems = []
-    for function, *arguments in tasks:
+    for task in tasks:
         try:
-            __salt__[function](*arguments)
-        except (CommandExecutionError, OSError) as error:  # file.mkdir raises the latter
+            task()
+        except (errors.RelayError, OSError) as error:  # file.mkdir raises the latter
             problems.append(str(error))
     if problems:
         more = [f"... {len(problems)} errors in all"] if len(problems) > MOST_NAMED else []
-        raise CommandExecutionError("\n".join(problems[:MOST_NAMED] + more))
+        raise errors.RelayError("\n".join(problems[:MOST_NAMED] + more))
 
 
 def _absent_directories(paths: Sequence[str]) -> list[str]:

@@ -6,7 +6,13 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
+import smtpout_core
+
+smtpout_core.fresh()
+
+from smtpout_core import errors
+from smtpout_core.daemons import saslauthd
+from smtpout_core.directory import ask
 
 
 def verified(
@@ -24,7 +30,8 @@ def verified(
         Users can log in:
           saslauthd.verified
 
-    A wrong password is tried first, since the right one then resets the directory's count of failures.
+    A wrong password is tried first, since the right one then resets the directory's count of failures. As long as
+    saslauthd isn't there, test mode tries the user's at the directory itself.
 
     name
         Name of the state.
@@ -39,44 +46,59 @@ def verified(
         Seconds to wait for one answer.
     """
     ret: dict[str, Any] = {"name": name, "result": True, "changes": {}, "comment": ""}
+    settings = __salt__["smtpout.settings"]()
+    user = user or settings["verify"].get("user")
     if __opts__["test"] and not Path(socket).exists():
-        ret["comment"] = "Not asked: saslauthd isn't running yet; logins will be tried when it is."
-        return ret
+        return {**ret, **_foretold(settings, user)}
     try:
-        user = user or __salt__["smtpout.settings"]()["verify"].get("user")
-        __salt__["saslauthd.ping"](socket, timeout)
-        faults = __salt__["saslauthd.client_faults"](socket, client)
+        saslauthd.ping(socket, timeout)
+        faults = saslauthd.client_faults(socket, client)
         if user and not faults:
-            faults = _login_faults(user, socket, timeout)
+            faults = _login_faults(settings, user, socket, timeout)
         if faults:
-            raise CommandExecutionError("\n".join(faults))
+            raise errors.RelayError("\n".join(faults))
         ret["comment"] = (
             f"saslauthd accepts {user} and refuses a wrong password."
             if user
             else "saslauthd answers. No login was tried, since smtpout:verify has no user."
         )
-    except CommandExecutionError as err:
+    except errors.RelayError as err:
         # What a dry run finds wrong may be what the apply is about to mend.
         ret.update(result=bool(__opts__["test"]), comment=f"Now: {err}" if __opts__["test"] else str(err))
     return ret
 
 
-def _login_faults(user: str, socket: str, timeout: float) -> list[str]:
+def _foretold(settings: dict[str, Any], user: str | None) -> dict[str, Any]:
+    """Return what can be said of logins as long as saslauthd isn't there: whether the directory takes the user's."""
+    unasked = "saslauthd isn't running yet"
+    if not user:
+        return {"warnings": [f"Not checked: that saslauthd answers: {unasked}."]}
+    try:
+        ask.try_login(settings, user, saslauthd.verify_password(settings, user))
+    except errors.NotInstalledError as err:
+        return {"warnings": [f"Not checked: that {user} can log in: {unasked}, and {err}."]}
+    except errors.RelayError as err:
+        return {"result": False, "comment": str(err)}
+    said = f"The directory itself takes {user}'s login."
+    return {"comment": said, "warnings": [f"Not checked: that saslauthd takes it, and no wrong one: {unasked}."]}
+
+
+def _login_faults(settings: dict[str, Any], user: str, socket: str, timeout: float) -> list[str]:
     """Return what is wrong with logins."""
-    authenticate = __salt__["saslauthd.authenticate"]
-    if authenticate(user, secrets.token_urlsafe(24), socket=socket, timeout=timeout):
+    right = saslauthd.verify_password(settings, user)
+    if saslauthd.authenticate(user, secrets.token_urlsafe(24), socket=socket, timeout=timeout):
         return [f"saslauthd lets {user} in with a wrong password: its mechanism isn't ldap, or ldap_filter is wrong"]
-    if authenticate(user, socket=socket, timeout=timeout):
+    if saslauthd.authenticate(user, right, socket=socket, timeout=timeout):
         return []
-    return [f"saslauthd refuses {user}.", *_directory_faults(user)]
+    return [f"saslauthd refuses {user}.", *_directory_faults(settings, user)]
 
 
-def _directory_faults(user: str) -> list[str]:
+def _directory_faults(settings: dict[str, Any], user: str) -> list[str]:
     """Return why the directory would refuse the user; saslauthd says NO to all of it and Postfix then says 535."""
     try:
-        __salt__["directory.check"]()
-        entry = __salt__["directory.login"](user)
-    except CommandExecutionError as err:
+        ask.check(settings)
+        entry = ask.login(settings, user)
+    except errors.RelayError as err:
         return [f"saslauthd answers so too when the directory is at fault: {err}"]
     if entry is None:
         return [f"smtpout:directory:login finds no entry for {user}"]

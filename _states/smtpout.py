@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import grp
 import importlib
 import importlib.util
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import salt.utils.files
+import smtpout_core
 from salt.exceptions import CommandExecutionError
+
+smtpout_core.fresh()
+
+from smtpout_core import command, errors, host
+from smtpout_core.change import units
+from smtpout_core.change.memory import Memory
+from smtpout_core.daemons import descriptions, waiting
+from smtpout_core.daemons.postfix import retire
 
 # invoke-rc.d asks this script whether a package's service may start (Debian policy 9.3.3); 101 says no. Another mail
 # server that gives way must be allowed to stop.
@@ -31,15 +40,20 @@ exit 101
 IMPORTED_AS = {"dkimpy": "dkim", "dnspython": "dns"}
 
 
-def valid(name: str, formula: str = "salt://smtpout") -> dict[str, Any]:  # noqa: ARG001 - for salt-ssh, see there
+def valid(
+    name: str,
+    formula: str = "salt://smtpout",  # noqa: ARG001 - for salt-ssh, see there
+    environment: str | None = None,
+) -> dict[str, Any]:
     """Succeed when the pillar is right; otherwise say everything that is wrong with it.
 
     It also says how far the platform has been tried, where that is not on a host of its kind.
 
     :param name: the state's sentence.
     :param formula: where the formula is; salt-ssh brings what it finds there.
+    :param environment: the environment that the SLS files come from.
     """
-    site = __salt__["smtpout.settings"]()
+    site = __salt__["smtpout.settings"](environment)
     errors = site["errors"]
     if not errors and site["proof"] == "rendered":
         never = f"smtpout's files for {site['platform']} are kept to be read; it is never applied there."
@@ -59,6 +73,38 @@ def valid(name: str, formula: str = "salt://smtpout") -> dict[str, Any]:  # noqa
     return _result(name, "\n".join(lines), result=False)
 
 
+def nothing_left_behind(name: str) -> dict[str, Any]:
+    """Succeed when no mail waits on the host where this site's Postfix wouldn't find it, before anything is touched.
+
+    On a relay that is smtpout's already, what a mail system left that is no longer there is a warning.
+
+    :param name: the state's sentence.
+    """
+    site = __salt__["smtpout.settings"]()
+    here = host.minion(__opts__, __grains__, __salt__["cp.cache_file"])
+    mail = waiting.elsewhere(site, here)
+    if not mail:
+        return _result(name, "No mail waits anywhere else.")
+    lines = "".join(f"\n  {each}" for each in mail)
+    taken_over = "postfix" in _memory().whole()["daemons"] and not _to_come(site)
+    if taken_over and all(each.program != "Postfix" for each in mail):
+        ret = _result(name, "No mail system is there that could deliver what waits elsewhere.")
+        ret["warnings"] = [f"Mail waits that nobody delivers:{lines}"]
+        return ret
+    said = (
+        f"Mail would be left behind; nothing was installed, removed or changed:{lines}\n"
+        "Whoever sent it was told that it would be delivered. Have it delivered, or remove it, and apply again."
+    )
+    return _result(name, said, result=False)
+
+
+def _to_come(site: dict[str, Any]) -> bool:
+    """Tell whether packages are still to be installed, or those of another mail server to be removed."""
+    installed = _installed()
+    others = [package for package in site["postfix"]["conflicting"] if package in installed]
+    return bool(others) or not all(package in installed for package in site["packages"])
+
+
 def packages_installed(
     name: str, packages: list[str], hold: str, repositories: list[str] | None = None
 ) -> dict[str, Any]:
@@ -71,25 +117,33 @@ def packages_installed(
     :param repositories: packages that bring the repositories of the others, such as epel-release; installed first.
     """
     try:
-        _remove_policy_script()
-        installed = __salt__["pkg.list_pkgs"]()
-        missing = [package for package in [*(repositories or []), *packages] if package not in installed]
-        if not missing:
-            return _result(name, f"All {len(packages)} packages are installed.")
-        changes = {package: {"old": "", "new": "installed"} for package in missing}
-        if __opts__["test"]:
-            return _result(name, f"Would install {', '.join(missing)}.", changes, result=None)
-        with _services_held(hold):
-            for part in (repositories or [], packages):
-                if due := [package for package in missing if package in part]:
-                    __salt__["pkg.install"](pkgs=due, refresh=True)
-        installed = __salt__["pkg.list_pkgs"]()
-        if still_missing := [package for package in missing if package not in installed]:
-            raise CommandExecutionError(f"the package manager did not install {', '.join(still_missing)}")
-        changes = {package: {"old": "", "new": installed[package]} for package in missing}
-        return _result(name, f"Installed {', '.join(missing)}.", changes)
-    except CommandExecutionError as error:
+        with _memory().locked(__opts__["test"]):
+            return _packages_installed(name, packages, hold, repositories or [])
+    except (CommandExecutionError, errors.RelayError) as error:
         return _result(name, f"The packages could not be installed: {error}", result=False)
+
+
+def _packages_installed(name: str, packages: list[str], hold: str, repositories: list[str]) -> dict[str, Any]:
+    _remove_policy_script()
+    installed = _installed()
+    missing = [package for package in [*repositories, *packages] if package not in installed]
+    if not missing:
+        return _result(name, f"All {len(packages)} packages are installed.")
+    changes = {package: {"old": "", "new": "installed"} for package in missing}
+    if __opts__["test"]:
+        ret = _result(name, f"Would install {', '.join(missing)}.", changes, result=None)
+        return {**ret, "warnings": ["Not checked: that the host's repositories have these packages."]}
+    if hold == "policy-rc.d":  # it holds while packages are installed, and not over a reboot
+        units.hold(_units())
+    with _services_held(hold):
+        for part in (repositories, packages):
+            if due := [package for package in missing if package in part]:
+                __salt__["pkg.install"](pkgs=due, refresh=True)
+    installed = _installed()
+    if still_missing := [package for package in missing if package not in installed]:
+        raise CommandExecutionError(f"the package manager did not install {', '.join(still_missing)}")
+    changes = {package: {"old": "", "new": installed[package]} for package in missing}
+    return _result(name, f"Installed {', '.join(missing)}.", changes)
 
 
 def packages_removed(name: str, packages: list[str]) -> dict[str, Any]:
@@ -136,7 +190,8 @@ def python_packages_present(name: str, requirements: str) -> dict[str, Any]:
             )
         changes = {package: {"old": "", "new": wanted[package]} for package in missing}
         if __opts__["test"]:
-            return _result(name, f"Would install {', '.join(missing)} into Salt's Python.", changes, result=None)
+            ret = _result(name, f"Would install {', '.join(missing)} into Salt's Python.", changes, result=None)
+            return {**ret, "warnings": ["Not checked: that a package index has these packages."]}
         answer = __salt__["pip.install"](pkgs=[f"{package}=={wanted[package]}" for package in missing])
         if answer["retcode"] != 0:
             last = (answer["stderr"] or answer["stdout"]).strip().splitlines()[-1:]
@@ -147,37 +202,13 @@ def python_packages_present(name: str, requirements: str) -> dict[str, Any]:
         return _result(name, f"Salt's Python lacks what the formula needs: {error}", result=False)
 
 
-def user_in_groups(name: str, user: str, groups: list[str]) -> dict[str, Any]:
-    """Put a daemon's user into the groups whose sockets it uses.
-
-    Unlike ``user.present`` it never makes a user, and a dry run names the same groups as the apply, also where the
-    packages that bring user and groups aren't installed yet.
-
-    :param name: the state's sentence.
-    :param user: the user that the daemon runs as.
-    :param groups: the groups' names.
-    """
-    changes = {group: {"old": "", "new": user} for group in groups if user not in _members(group)}
-    if not changes:
-        return _result(name, f"{user} is in {', '.join(groups)}.")
-    if __opts__["test"]:
-        return _result(name, f"Would put {user} into {', '.join(changes)}.", changes, result=None)
-    for group in changes:
-        __salt__["group.adduser"](group, user)
-    if left_out := [group for group in changes if user not in _members(group)]:
-        return _result(
-            name, f"{user} could not be put into {', '.join(left_out)}; are user and group there?", result=False
-        )
-    return _result(name, f"Put {user} into {', '.join(changes)}.", changes)
-
-
 def verified(name: str) -> dict[str, Any]:
     """Ask the running relay whether it does what the pillar says (see ``smtpout.verify``).
 
     :param name: the state's sentence.
     """
     if __opts__["test"]:
-        return _result(name, "Asked after an apply only: the relay runs its old configuration until then.")
+        return _result(name, "Not checked: what the relay does, which runs its old configuration until an apply.")
     checks = __salt__["smtpout.verify"]()
     lines = [f"{check['state']}: {check['check']}: {check['seen']}" for check in checks if check["state"] != "ok"]
     failed = [check for check in checks if check["state"] == "failed"]
@@ -188,27 +219,19 @@ def verified(name: str) -> dict[str, Any]:
 
 
 def queue_empty(name: str, delete: bool = False) -> dict[str, Any]:
-    """Succeed when no mail is in the queue, so that nothing is lost when Postfix goes.
+    """Succeed when no mail is in the queue but what leaves within seconds, so that nothing is lost when Postfix goes.
 
     :param name: the state's sentence.
-    :param delete: delete the mail instead of refusing.
+    :param delete: mail may be lost.
     """
     try:
-        waiting = __salt__["postfix_config.queue_length"]()
-        if not waiting:
-            return _result(name, "The queue is empty.")
-        if not delete:
-            raise CommandExecutionError(
-                f"{waiting} messages wait in the queue. Let them leave (postqueue -f) and try again, or give them up "
-                "with smtpout:clean:delete_queued_mail: true"
-            )
-        changes = {"queue": {"old": f"{waiting} messages", "new": "empty"}}
-        if __opts__["test"]:
-            return _result(name, f"Would delete {waiting} messages.", changes, result=None)
-        __salt__["postfix_config.delete_queue"]()
-        return _result(name, f"Deleted {waiting} messages.", changes)
-    except CommandExecutionError as error:
+        found = retire.waiting(__salt__["smtpout.settings"](), delete)
+    except errors.RelayError as error:
         return _result(name, str(error), result=False)
+    said = (
+        "The queue is empty." if not found else f"{found} messages wait, and {'are given up' if delete else 'leave'}."
+    )
+    return _result(name, said)
 
 
 def _result(
@@ -216,6 +239,27 @@ def _result(
 ) -> dict[str, Any]:
     """Return a state's answer."""
     return {"name": name, "result": result, "changes": changes or {}, "comment": comment}
+
+
+def _memory() -> Memory:
+    return Memory(host.minion(__opts__, __grains__, __salt__["cp.cache_file"]).state_dir)
+
+
+def _units() -> list[str]:
+    """Return the units of all of the site's daemons."""
+    here = host.minion(__opts__, __grains__, __salt__["cp.cache_file"])
+    return [unit for each in descriptions.described(__salt__["smtpout.settings"](), here) for unit in each.all_units]
+
+
+def _installed() -> dict[str, str]:
+    """Return the versions of packages by name, without those that a killed dpkg has left halfway."""
+    installed = dict(__salt__["pkg.list_pkgs"]())
+    if shutil.which("dpkg-query"):
+        listed = command.run(["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\\n"], check=True)
+        for package, status in (line.split(" ", 1) for line in listed.output.splitlines()):
+            if status != "installed":
+                installed.pop(package, None)
+    return installed
 
 
 @contextlib.contextmanager
@@ -240,17 +284,9 @@ def _remove_policy_script() -> None:
         script.unlink()
 
 
-def _members(group: str) -> list[str]:
-    """Return a group's members, none where there is no such group yet."""
-    try:
-        return grp.getgrnam(group).gr_mem
-    except KeyError:
-        return []
-
-
 def _pinned(requirements: str) -> dict[str, str]:
     """Return the versions of a requirements file by package."""
-    path = __salt__["cp.cache_file"](requirements)
+    path = __salt__["cp.cache_file"](requirements, __context__.get(host.SALTENV))
     if not path:
         raise CommandExecutionError(f"{requirements} can't be found: is the formula whole in file_roots?")
     return dict(re.findall(r"^([\w.-]+)==(\S+)", Path(path).read_text(encoding="utf-8"), re.MULTILINE))

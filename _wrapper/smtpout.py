@@ -11,7 +11,7 @@ import salt.loader
 from salt.exceptions import CommandExecutionError
 
 
-def settings() -> dict[str, Any]:
+def settings(saltenv: str | None = None) -> dict[str, Any]:
     """Return a host's settings, made on the master of the host's pillar and grains.
 
     They are not asked of the host: the pillar would have to be an argument of a process there, which every user sees.
@@ -23,13 +23,38 @@ def settings() -> dict[str, Any]:
         salt-ssh relay1.site-a.example smtpout.settings
 
     The result is that of the execution function of the same name, secrets and all.
+
+    saltenv
+        As of that function.
     """
+    return _functions()["smtpout.settings"](saltenv)
+
+
+def other_code(saltenv: str | None = None) -> list[str]:
+    """Return the modules and states that the master's own Salt has otherwise than they are served, or not at all.
+
+    What the host has is asked there, by the state ``smtpout_code.current``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh relay1.site-a.example smtpout.other_code
+
+    saltenv
+        As of the execution function of the same name.
+    """
+    return _functions()["smtpout.other_code"](saltenv)
+
+
+def _functions() -> Any:
+    """Return the execution functions as they are on the master, for the host's pillar and grains; made once a run."""
+    made = __context__.setdefault("smtpout.functions", {})
     host = __opts__["id"]
-    made = __context__.setdefault("smtpout.settings", {})
     if host not in made:
         here = {"id": host, "grains": __opts__["grains"], "pillar": dict(__pillar__), "file_client": "local"}
-        functions = salt.loader.minion_mods({**__opts__["__master_opts__"], **here})
-        made[host] = functions["smtpout.settings"]()
+        opts = {**__opts__["__master_opts__"], **here}
+        made[host] = salt.loader.minion_mods(opts, utils=salt.loader.utils(opts))
     return made[host]
 
 

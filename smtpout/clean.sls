@@ -2,11 +2,9 @@
 {%- from "smtpout/map.jinja" import settings with context %}
 
 include:
+  - smtpout.gone
   - smtpout.firewall.clean
-  - smtpout.postfix.clean
   - smtpout.opendkim.clean
-  - smtpout.clamav.clean
-  - smtpout.saslauthd.clean
   - smtpout.selinux.clean
 
 {%- if settings.valid and settings.clean.remove_packages %}
@@ -15,12 +13,7 @@ The mail system's packages are removed:
   smtpout.packages_removed:
     - packages: {{ settings.packages | json }}
     - require:
-      - config_set: Postfix has its original configuration again
-      - config_set: OpenDKIM has its original configuration again
-      - config_set: clamav-milter has its original configuration again
-      - config_set: clamd has its original configuration again
-      - config_set: freshclam has its original configuration again
-      - config_set: saslauthd has its original configuration again
+      - smtpout_site: The mail system is as it was before smtpout
 {%- if settings.selinux.active %}
       - selinux_policy: SELinux's policy is as it was before
 {%- endif %}

@@ -2,6 +2,7 @@
 include:
   - smtpout.packages
   - smtpout.directory
+  - smtpout.site
   - smtpout.selinux
   - smtpout.saslauthd
   - smtpout.clamav

@@ -6,17 +6,22 @@ include:
 
 {%- if settings.valid %}
 
+No mail waits where Postfix won't find it:
+  smtpout.nothing_left_behind:
+    - require:
+      - smtpout: The site's pillar is right
+
 The mail system's packages are installed and held back until configured:
   smtpout.packages_installed:
     - packages: {{ settings.packages | json }}
     - hold: {{ settings.hold }}
     - repositories: {{ settings.repositories | json }}
     - require:
-      - smtpout: The site's pillar is right
+      - smtpout: No mail waits where Postfix won't find it
 
 Salt's Python has what the formula needs:
   smtpout.python_packages_present:
     - requirements: salt://smtpout/requirements.txt
     - require:
-      - smtpout: The site's pillar is right
+      - smtpout: No mail waits where Postfix won't find it
 {%- endif %}

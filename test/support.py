@@ -48,6 +48,7 @@ def minion_opts(root: Path, **changes: Any) -> dict[str, Any]:
         grains={},
         pillar={},
         test=False,
+        smtpout_state_dir=str(root / "state"),
     )
     opts.update(changes)
     return opts

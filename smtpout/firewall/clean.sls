@@ -2,12 +2,12 @@
 {%- from "smtpout/map.jinja" import settings with context %}
 
 include:
-  - smtpout.postfix.clean
+  - smtpout.gone
 
 {%- if settings.valid and settings.firewall.managed %}
 
 The firewall lets in what it did before:
   host_firewall.closed:
     - require:
-      - config_set: Postfix has its original configuration again
+      - smtpout_site: The mail system is as it was before smtpout
 {%- endif %}

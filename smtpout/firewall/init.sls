@@ -2,14 +2,13 @@
 {%- from "smtpout/map.jinja" import settings with context %}
 
 include:
-  - smtpout.postfix
+  - smtpout.site
 
 {%- if settings.valid and settings.firewall.managed %}
 
 The firewall lets the relay's clients in:
-  host_firewall.opened:
-    - services: {{ settings.firewall.services | json }}
-    - zones: {{ settings.firewall.zones | json }}
+  smtpout_site.runs:
+    - daemon: firewall
     - require:
-      - config_set: Postfix runs the site's configuration
+      - smtpout_site: The site changes as one
 {%- endif %}

@@ -3,6 +3,7 @@
 
 include:
   - smtpout.packages
+  - smtpout.site
 
 {%- if settings.valid and settings.opendkim.enabled %}
 {%- set opendkim = settings.opendkim %}
@@ -14,30 +15,12 @@ Every domain has its signing key:
     - group: {{ opendkim.group }}
     - require:
       - smtpout: The mail system's packages are installed and held back until configured
+    - require_in:
+      - smtpout_site: The site changes as one
 
 OpenDKIM signs what the site sends:
-  config_set.managed:
+  smtpout_site.runs:
     - daemon: opendkim
-    - files:
-        - name: {{ opendkim.configuration }}
-          source: salt://smtpout/opendkim/opendkim.conf.jinja
-        - name: {{ opendkim.key_table }}
-          source: salt://smtpout/opendkim/KeyTable.jinja
-        - name: {{ opendkim.signing_table }}
-          source: salt://smtpout/opendkim/SigningTable.jinja
-        - name: {{ opendkim.hosts_file }}
-          source: salt://smtpout/opendkim/TrustedHosts.jinja
-        - name: {{ opendkim.unit_file }}
-          source: salt://smtpout/opendkim/opendkim.service.jinja
-    - check: opendkim_config.check
-    - check_args:
-        config: {{ opendkim.configuration }}
-        made_before: {{ opendkim.signing_keys | map(attribute='path') | list | json }}
-    - service: {{ opendkim.service }}
-    - restart_on: {{ {"socket": opendkim.socket, "options": opendkim.options} | json }}   # a stop takes 5 s
-    - watch_files: {{ opendkim.signing_keys | map(attribute='path') | list | json }}
-    - probe: milter.probe
-    - probe_args: {socket: '{{ opendkim.socket }}'}
     - require:
-      - opendkim: Every domain has its signing key
+      - smtpout_site: The site changes as one
 {%- endif %}

@@ -2,14 +2,12 @@
 {%- from "smtpout/map.jinja" import settings with context %}
 
 include:
-  - smtpout.opendkim.clean
-  - smtpout.clamav.clean
+  - smtpout.gone
 
 {%- if settings.valid and settings.selinux.active %}
 
 SELinux's policy is as it was before:
   selinux_policy.forgotten:
     - require:
-      - config_set: OpenDKIM has its original configuration again
-      - config_set: clamd has its original configuration again
+      - smtpout_site: The mail system is as it was before smtpout
 {%- endif %}

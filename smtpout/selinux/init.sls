@@ -3,9 +3,7 @@
 
 include:
   - smtpout.packages
-  - smtpout.clamav
-  - smtpout.opendkim
-  - smtpout.postfix
+  - smtpout.site
 
 {%- if settings.valid and settings.selinux.active %}
 {%- set selinux = settings.selinux %}
@@ -17,23 +15,17 @@ SELinux knows the relay's files and ports:
     - booleans: {{ selinux.booleans | json }}
     - require:
       - smtpout: The mail system's packages are installed and held back until configured
-{%- if settings.clamav.enabled %}
     - require_in:
-      - config_set: clamd scans for viruses
-{%- endif %}
+      - smtpout_site: The site changes as one
 
 The relay's files have the labels that their readers need:
   selinux_policy.labelled:
     - paths: {{ selinux.labels.keys() | list | json }}
     - require:
       - selinux_policy: SELinux knows the relay's files and ports
-      - postmap: Local aliases are a map that Postfix can read
 {%- if settings.opendkim.enabled %}
       - opendkim: Every domain has its signing key
 {%- endif %}
     - require_in:
-      - config_set: Postfix runs the site's configuration
-{%- if settings.opendkim.enabled %}
-      - config_set: OpenDKIM signs what the site sends
-{%- endif %}
+      - smtpout_site: The site changes as one
 {%- endif %}

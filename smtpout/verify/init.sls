@@ -14,12 +14,12 @@ A user can log in, and a wrong password is refused:
     - user: {{ settings.verify.user | json }}
     - socket: {{ settings.saslauthd.socket_directory }}/mux
     - require:
-      - config_set: saslauthd checks passwords in the directory
+      - smtpout_site: saslauthd checks passwords in the directory
       - smtpout: Salt's Python has what the formula needs
 {%- endif %}
 
 The relay does what the site says:
   smtpout.verified:
     - require:
-      - config_set: Postfix runs the site's configuration
+      - smtpout_site: Postfix runs the site's configuration
 {%- endif %}

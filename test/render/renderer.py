@@ -11,6 +11,10 @@ from typing import Any
 
 import salt.fileclient
 import salt.state
+from smtpout_core.change.parts import Daemon, Part
+from smtpout_core.change.templates import Rendered, Templates
+from smtpout_core.daemons import descriptions
+from smtpout_core.host import Host
 from support import REPOSITORY, minion_opts
 
 
@@ -35,6 +39,26 @@ GRAINS = {
     "leap-15.6": grains("SUSE", "Suse", "15.6", osfullname="Leap"),
     "leap-16": grains("SUSE", "Suse", "16.0", osfullname="Leap"),
 }
+
+
+def as_run(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the states in the order in which they run: what a state requires before it.
+
+    Salt 3008 compiles them so; 3006 and 3007 run what is required when they come to the one that requires it.
+    """
+    ordered: list[dict[str, Any]] = []
+
+    def run(chunk: dict[str, Any]) -> None:
+        if chunk not in ordered:
+            for wanted in chunk.get("require", []):
+                for required in chunks:
+                    if wanted.get(required["state"]) in (required["__id__"], required["name"]):
+                        run(required)
+            ordered.append(chunk)
+
+    for chunk in chunks:
+        run(chunk)
+    return ordered
 
 
 class _State(salt.state.State):
@@ -66,6 +90,7 @@ class Renderer(salt.state.BaseHighState):
         self._pydsl_all_decls: dict[str, Any] = {}
         self._pydsl_render_stack: list[Any] = []
         self.state = _State(opts)
+        self.templates: Templates | None = None
 
     def use(self, pillar: dict[str, Any]) -> None:
         """Make ``pillar`` the minion's pillar."""
@@ -88,10 +113,26 @@ class Renderer(salt.state.BaseHighState):
         high, requisite_errors = state.requisite_in(high)
         compiled = state.compile_high_data(high)
         chunks, order_errors = compiled if isinstance(compiled, tuple) else (compiled, [])
-        return chunks, errors + requisite_errors + order_errors
+        return as_run(chunks), errors + requisite_errors + order_errors
 
-    def files(self, chunks: list[dict[str, Any]]) -> dict[str, str]:
-        """Return the text of every file that the config_set states among ``chunks`` would write, by path."""
-        sets = [chunk for chunk in chunks if chunk["state"] == "config_set" and chunk["fun"] == "managed"]
-        files = [file for chunk in sets for file in chunk.get("files", [])]
-        return {file["name"]: file["text"] for file in self.state.functions["config_set.render"](files)}
+    def host(self) -> Host:
+        """Return this minion, as the package gets it."""
+        place = Path(self.opts["cachedir"], "smtpout")
+        return Host(test=True, cache_dir=str(place), cache_file=lambda source: self.client.cache_file(source) or "")
+
+    def daemons(self) -> list[Daemon]:
+        """Return the descriptions of the site's daemons; none where its pillar is refused."""
+        settings = self.state.functions["smtpout.settings"]()
+        return descriptions.described(settings, self.host()) if settings["valid"] else []
+
+    def parts(self, daemon: Daemon) -> list[Part]:
+        """Return the maps and the rendered files of a daemon."""
+        settings = self.state.functions["smtpout.settings"]()
+        if self.templates is None or self.templates.settings is not settings:
+            self.templates = Templates(settings, self.host())
+        return [*daemon.parts, *map(self.templates.rendered, daemon.files)]
+
+    def files(self) -> dict[str, str]:
+        """Return the text of every rendered file of the site, by path."""
+        parts = [part for daemon in self.daemons() for part in self.parts(daemon)]
+        return {part.path: part.text for part in parts if isinstance(part, Rendered)}

@@ -22,16 +22,15 @@ import pytest
 import yaml
 from mutations import Mutation, mutations
 from renderer import Renderer
-from salt.exceptions import CommandExecutionError
+from smtpout_core.change.parts import Daemon, Part
+from smtpout_core.change.staging import staged
+from smtpout_core.daemons.postfix import trial
+from smtpout_core.errors import RelayError
 from support import REPOSITORY, load
 
 LEAST = 2000
 GRAINS = {"fqdn": "relay.example.com", "kernel": "Linux", "os": "Debian", "os_family": "Debian", "osmajorrelease": 12}
 PARSERS = ("postconf", "postmap", "opendkim", "clamconf")
-
-# Keys whose value no SLS file prints: pillars that differ there only share their states.
-UNPRINTED = ("directory", "postfix:main", "postfix:services", "saslauthd:options", "clamav:clamd:options")
-UNPRINTED += ("clamav:milter:options", "clamav:freshclam:options", "verify:password", "opendkim:private_keys")
 
 # Where the pillar speaks a daemon's own language, and only the daemon can say what is wrong.
 NATIVE = ("postfix:main", "postfix:master", "postfix:maps", "saslauthd:options", "opendkim:options")
@@ -70,12 +69,7 @@ class Relay:
         state = self.renderer.state
         self.ask = state.functions
         # A Postfix started aside takes seconds: test/lab tries that out. Here its parser has the word.
-        for loader in (self.ask, self.ask.pack.get("__salt__", self.ask)):
-            assert loader["postfix_trial.complaints"]
-            loader._dict["postfix_trial.complaints"] = lambda *_, **__: []
-            assert loader["directory.refusals"]  # the site's directory is none of this machine's
-            loader._dict["directory.refusals"] = list
-        self.sets: dict[str, list[dict[str, Any]]] = {}
+        trial.complaints = lambda *_, **__: []
         self.complaints: dict[str, list[str]] = {}
 
     def refusal(self, site: Any) -> list[str]:
@@ -86,41 +80,24 @@ class Relay:
 
     def objections(self, site: Any) -> list[str]:
         """Return what the daemons say against the files of a right pillar."""
+        self.renderer.use({"smtpout": site})
         said = []
-        for chunk in self.states(site):
-            files = self.ask["config_set.render"](chunk.get("files", []))
-            maps = self.ask["config_set.tables"](chunk.get("maps", []))
-            if chunk.get("check"):
-                key = digest([chunk["daemon"], files, maps])
+        for daemon in self.renderer.daemons():
+            try:
+                parts = self.renderer.parts(daemon)
+                key = digest([daemon.name, [part.wanted for part in parts]])
                 if key not in self.complaints:
-                    self.complaints[key] = self.checked(chunk, files, maps)
-                said += self.complaints[key]
+                    self.complaints[key] = self.checked(daemon, parts)
+            except RelayError as error:
+                key = digest(str(error))
+                self.complaints[key] = [str(error)]
+            said += self.complaints[key]
         return said
 
-    def states(self, site: Any) -> list[dict[str, Any]]:
-        """Return the config_set states of a right pillar."""
-        settings = copy.deepcopy(self.ask["smtpout.settings"]())
-        for path in UNPRINTED:
-            *rooms, key = path.split(":")
-            node = settings
-            for room in rooms:
-                node = node[room]
-            node.pop(key, None)
-        key = digest(settings)
-        if key not in self.sets:
-            high, errors = self.renderer.highstate("smtpout", {"smtpout": site})
-            chunks, more = self.renderer.low(high)
-            assert errors + more == []
-            self.sets[key] = [chunk for chunk in chunks if chunk["state"] == "config_set" and chunk["fun"] == "managed"]
-        return self.sets[key]
-
-    def checked(self, chunk: dict[str, Any], files: list[Any], maps: list[Any]) -> list[str]:
-        arguments = (files, maps, chunk["check"], chunk.get("check_args"))
-        try:
-            complaints: list[str] = self.ask["config_set.complaints"](*arguments, test=True)
-        except CommandExecutionError as error:
-            complaints = [str(error)]
-        return complaints
+    def checked(self, daemon: Daemon, parts: list[Part]) -> list[str]:
+        host = self.renderer.host()
+        with staged(parts, host) as stage:
+            return [*map(stage.without_place, daemon.check(stage.where, host))] if daemon.check else []
 
 
 def digest(value: Any) -> str:

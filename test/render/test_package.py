@@ -70,9 +70,8 @@ def test_the_package_brings_the_formula_its_modules_and_the_example(package: Pac
 def rendered(renderer: Renderer) -> dict[str, str]:
     """Return every configuration file of the example's relay."""
     high, errors = renderer.highstate("smtpout", load("default"))
-    chunks, more = renderer.low(high)
-    assert errors + more == []
-    return renderer.files(chunks)
+    assert errors + renderer.low(high)[1] == []
+    return renderer.files()
 
 
 def rendered_from(formula: Path, root: Path) -> dict[str, str]:

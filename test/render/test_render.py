@@ -36,7 +36,9 @@ def test_no_secret_passes_through_a_rendered_sls(renderer: Renderer, pillar: dic
 
 
 @pytest.mark.parametrize("sls", ["smtpout", "smtpout.clean"])
-def test_a_wrong_pillar_leaves_one_state_that_says_everything(renderer: Renderer, sls: str) -> None:
+def test_a_wrong_pillar_leaves_a_state_that_says_everything_and_one_that_undoes_what_was_cut_short(
+    renderer: Renderer, sls: str
+) -> None:
     pillar = load("default")
     pillar["smtpout"]["domain"] = pillar["smtpout"].pop("domains")
     pillar["smtpout"]["opendkim"]["bits"] = 512
@@ -44,11 +46,48 @@ def test_a_wrong_pillar_leaves_one_state_that_says_everything(renderer: Renderer
     assert errors == []
     chunks, errors = renderer.low(high)
     assert errors == []
-    assert [(chunk["state"], chunk["fun"]) for chunk in chunks] == [("smtpout", "valid")]
-    said = renderer.state.states["smtpout.valid"](chunks[0]["__id__"])
+    left = [(chunk["state"], chunk["fun"]) for chunk in chunks]
+    assert left == [("smtpout_site", "recovered"), ("smtpout", "valid")]
+    said = renderer.state.states["smtpout.valid"](chunks[1]["__id__"])
     assert said["result"] is False
     for part in ("smtpout:domain", "domains", "smtpout:opendkim:bits", "512", "RFC 8301"):
         assert part in said["comment"]
+
+
+@pytest.mark.parametrize("sls", ["smtpout", "smtpout.clean"])
+@pytest.mark.parametrize("there", [True, False], ids=["other code", "older than the list"])
+def test_other_code_than_is_served_leaves_one_state_that_says_what_to_run(
+    renderers: dict[str, Renderer], monkeypatch: pytest.MonkeyPatch, sls: str, there: bool
+) -> None:
+    renderer = renderers["debian-12"]
+    functions = renderer.state.functions
+    assert "smtpout.other_code" in functions  # and loaded now
+    if there:
+        monkeypatch.setitem(functions._dict, "smtpout.other_code", lambda _saltenv: ["_modules/smtpout.py", "b"])
+    else:
+        monkeypatch.delitem(functions._dict, "smtpout.other_code")
+    high, errors = renderer.highstate(sls, load("default"))
+    assert errors == []
+    chunks, errors = renderer.low(high)
+    assert errors == []
+    (chunk,) = chunks
+    said = renderer.state.call(chunk)
+    assert said["result"] is False
+    assert "This host has other code of smtpout than is served (_modules/smtpout.py; " in said["name"]
+    assert "run salt-call saltutil.sync_all" in chunk["comment"]
+
+
+@pytest.mark.parametrize("sls", ROOMS)
+def test_no_state_goes_on_where_the_first_ones_fail(renderers: dict[str, Renderer], sls: str) -> None:
+    """By salt-ssh SLS files are rendered elsewhere: that the host's code is another shows in a state only."""
+    renderer = renderers["debian-12"]
+    chunks, _ = renderer.low(renderer.highstate(sls, load("default"))[0])
+    needs = {chunk["__id__"]: {name for need in chunk.get("require", ()) for name in need.values()} for chunk in chunks}
+    held, last = {"The site's pillar is right", "No change of the mail system is half done"}, 0
+    while len(held) > last:
+        last = len(held)
+        held |= {name for name, needed in needs.items() if needed & held}
+    assert needs.keys() - held == set()
 
 
 @pytest.mark.parametrize("sls", ["smtpout", "smtpout.clean"])
@@ -57,7 +96,7 @@ def test_a_site_may_see_to_its_firewall_itself(renderer: Renderer, sls: str, man
     pillar = load("default")
     pillar["smtpout"]["firewall"] = {"managed": managed}
     chunks, _ = renderer.low(renderer.highstate(sls, pillar)[0])
-    assert any(chunk["state"] == "host_firewall" for chunk in chunks) is managed
+    assert any(chunk["state"] == "host_firewall" or chunk.get("daemon") == "firewall" for chunk in chunks) is managed
 
 
 def test_an_unknown_platform_is_refused(renderers: dict[str, Renderer]) -> None:
@@ -67,7 +106,7 @@ def test_an_unknown_platform_is_refused(renderers: dict[str, Renderer]) -> None:
     try:
         grains["osrelease"] = "24.10"
         high, _ = renderer.highstate("smtpout", load("default"))
-        assert list(high) == ["The site's pillar is right"]
+        assert list(high) == ["No change of the mail system is half done", "The site's pillar is right"]
         assert "ubuntu-24.10" in renderer.state.states["smtpout.valid"]("")["comment"]
     finally:
         grains["osrelease"] = known

@@ -1,4 +1,4 @@
-"""Whatever a daemon's files name and its set doesn't write is watched, or there is a reason that it need not be."""
+"""Whatever a daemon's files name and it doesn't write is watched, or there is a reason that it need not be."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from renderer import GRAINS, Renderer
+from smtpout_core.change.templates import Rendered
 from support import load
 
 SITES: dict[str, dict[str, Any]] = {
@@ -18,14 +19,15 @@ SITES: dict[str, dict[str, Any]] = {
     "a directory of an authority that the host trusts": {"directory": {"start_tls": True}},
 }
 
-# Of which set, which path, why nothing is to be done once it has changed.
+# Of which daemon, which path, why nothing is to be done once it has changed.
 EXCEPTIONS = [
     ("*", r"(/usr)?/s?bin/.*|/usr/lib(exec)?/.*", "a program: its package restarts what runs it"),
     ("*", r"(/var)?/run/.*", "a socket or a PID file, made by a daemon of the site"),
     ("*", r"/tmp|/var/(tmp|lib|spool)/?.*", "a directory of what the daemon itself writes, or looks after (SelfCheck)"),
     ("freshclam", r"/etc/.*clamd.*|/etc/clamd\.d/scan\.conf", "clamd's file, read anew at each notice to clamd"),
+    ("opendkim", r".*\.private", "a signing key, which is read anew for every message"),
     ("postfix", r"/etc/aliases", "a map: Postfix looks whether it is another one (DATABASE_README)"),
-    ("postfix", r"/etc/postfix/sasl|/etc/sasl2", "the directory of the set's own smtpd.conf"),
+    ("postfix", r"/etc/postfix/sasl|/etc/sasl2", "the directory of its own smtpd.conf"),
 ]
 PATH = re.compile(r"(?<![\w/.*@%$\]-])/[\w.@-][\w./@-]*")
 
@@ -37,19 +39,17 @@ def named(text: str) -> set[str]:
 
 
 def left_out(renderer: Renderer, changes: dict[str, Any]) -> set[tuple[str, str]]:
-    """Return each set with the paths that its files name and that it neither writes nor watches."""
+    """Return each daemon with the paths that its files name and that it neither writes nor watches."""
     pillar = load("default")
     for key, value in changes.items():
         pillar["smtpout"][key] = {**pillar["smtpout"].get(key, {}), **value}
-    chunks, errors = renderer.low(renderer.highstate("smtpout", pillar)[0])
-    assert errors == []
+    renderer.use(pillar)
     found = set()
-    for chunk in chunks:
-        if (chunk["state"], chunk["fun"]) == ("config_set", "managed"):
-            files = renderer.state.functions["config_set.render"](chunk.get("files", []))
-            known = {each["name"] for each in [*files, *chunk.get("maps", [])]} | {*chunk.get("watch_files", [])}
-            paths = {path for file in files for path in named(file["text"])}
-            found |= {(chunk["daemon"], path) for path in paths - known}
+    for daemon in renderer.daemons():
+        parts = renderer.parts(daemon)
+        known = {path for part in parts for path in part.paths} | {*daemon.reads}
+        paths = {path for part in parts if isinstance(part, Rendered) for path in named(part.text)}
+        found |= {(daemon.name, path) for path in paths - known}
     return found
 
 
@@ -91,8 +91,8 @@ def test_both_that_ask_the_directory_watch_the_authority(renderer: Renderer, sit
     pillar = load("default")
     for key, value in SITES[site].items():
         pillar["smtpout"][key] = {**pillar["smtpout"].get(key, {}), **value}
-    chunks, _ = renderer.low(renderer.highstate("smtpout", pillar)[0])
-    watched = {chunk["daemon"]: chunk.get("watch_files", []) for chunk in chunks if chunk["state"] == "config_set"}
+    renderer.use(pillar)
+    watched = {daemon.name: [*daemon.reads] for daemon in renderer.daemons()}
     if authority == "trust_store":
         authority = renderer.state.functions["smtpout.settings"]()["postfix"]["trust_store"]
     assert watched["saslauthd"] == ([authority] if authority else [])

@@ -6,6 +6,7 @@ import argparse
 import importlib.machinery
 import importlib.util
 import json
+import os
 import re
 import shutil
 import signal
@@ -111,7 +112,13 @@ def test_refuses_a_file_that_is_no_pillar_of_this_formula(tmp_path: Path) -> Non
     assert "Is a directory" in refusal(apply.check_site, str(tmp_path))
 
 
-@pytest.mark.parametrize("text", [SITE, "# comment\n'smtpout' :\n  a: b\n", "#!py\ndef run(): ...\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(SITE, "# comment\n'smtpout' :\n  a: b\n", "#!py\ndef run(): ...\n", f"\ufeff{SITE}"),
+        *('{"smtpout": {"organisation": "MYCOMPANY"}}', '{\n  "smtpout": {\n    "organisation": "MYCOMPANY"\n  }\n}\n'),
+    ],
+)
 def test_takes_what_salt_could_read_as_a_pillar(tmp_path: Path, text: str) -> None:
     path = tmp_path / "site.sls"
     path.write_text(text)
@@ -216,6 +223,22 @@ def test_pillar_is_gone_after_a_failure(site: Path, server: Path) -> None:
     assert list((server / "run").iterdir()) == [server / "run/systemd"]
 
 
+def test_what_a_killed_run_has_left_of_the_pillar_goes_with_the_next(site: Path, server: Path) -> None:
+    script = "import os, sys; sys.path.insert(0, sys.argv[3]); from test_apply import apply\n"
+    script += "with apply.minion(sys.argv[1:2], root=sys.argv[2]):\n    os._exit(9)\n"
+    subprocess.run([sys.executable, "-c", script, site, server, Path(__file__).parent], check=False)
+    (left,) = (server / "run").glob("smtpout-*")
+    assert (left / "pillar/site0.sls").exists()
+    with apply.minion([str(site)], root=str(server)):
+        assert left.exists(), "it may just have been made"
+    os.utime(left, (0, 0))
+    with apply.minion([str(site)], root=str(server)) as used:
+        os.utime(used, (0, 0))
+        assert not left.exists()
+        apply.sweep(str(server / "run"))
+        assert Path(used).exists(), "a run is at it"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_stops_salt_and_leaves_no_pillar(site: Path, server: Path, number: signal.Signals) -> None:
     script = f"""
@@ -281,6 +304,30 @@ def test_ask_hands_a_function_its_arguments(
     asked.ask = "test.arg 'two words' key=value"
     assert apply.ask(SALT_CALL, asked, str(formula), str(server)) == 0
     assert json.loads(capsys.readouterr().out)["args"] == ["two words"]
+
+
+def test_an_answer_of_several_lines_is_shown_as_such_to_a_person() -> None:
+    answer = {
+        "came": [],
+        "how": {"/etc/a\nb": 'one "line"', "/etc/x": '--- "a"\\n\n+++ b\n', "/etc/y": "z"},
+        "n": ["a\nb"],
+    }
+    assert apply.readable(json.dumps(answer, indent=2)).splitlines() == [
+        "{",
+        '  "came": [],',
+        '  "how": {',
+        '    "/etc/a\\nb": "one \\"line\\"",',
+        '    "/etc/x":',
+        '      --- "a"\\n',
+        "      +++ b",
+        '    "/etc/y": "z"',
+        "  },",
+        '  "n": [',
+        "      a",
+        "      b",
+        "  ]",
+        "}",
+    ]
 
 
 def test_a_failed_state_is_shown_whole_and_named_last(
@@ -359,6 +406,17 @@ def test_report_keeps_the_order_of_the_run_and_never_shows_values() -> None:
     lines, closing, status = apply.report(result, False, False)
     assert lines == ["  changed  State 1: /etc/aliases: diff, mode", "  changed  State 2: /etc/postfix/sasl"]
     assert (closing, status) == ("applied, 2 states, 2 changed, 0 failed", 0)
+
+
+def test_report_says_what_became_of_a_service() -> None:
+    result = state(1, changes={"/etc/x": "new", "service": "restarted (x)"})
+    assert apply.report(result, False, False)[0] == ["  changed  State 1: /etc/x, service restarted (x)"]
+
+
+def test_report_sets_the_lines_of_a_warning_below_it() -> None:
+    result = state(1, warnings=["/etc/x was changed by hand.\n--- /etc/x\n+by hand"])
+    lines = apply.report(result, False, False)[0]
+    assert lines == ["  warning  State 1: /etc/x was changed by hand.", " " * 11 + "--- /etc/x", " " * 11 + "+by hand"]
 
 
 def test_report_shows_warnings_of_states_and_with_verbose_the_unchanged_ones() -> None:

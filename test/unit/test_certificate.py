@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import os
+import shutil
 import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from minions import Settings
 from salt.exceptions import CommandExecutionError
+from smtpout_core.daemons.postfix import certificate, check
+from smtpout_core.errors import NotInstalledError, RelayError
+from smtpout_core.host import Host
+from smtpout_core.verify import postfix
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a certificate's file is root's")
 
 HOST = "mail.domain01.dom"
 
-Present = Callable[..., dict[str, Any]]
+ENCRYPTED = subprocess.run(
+    ["openssl", "genrsa", "-aes256", "-passout", "pass:x", "2048"], capture_output=True, text=True, check=True
+).stdout
 
 
 @pytest.fixture
@@ -27,15 +35,16 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "self-signed.pem"
 
 
-@pytest.fixture
-def present(states: Any, path: Path) -> Present:
-    """Return the state, for one file and host."""
-
-    def run(**options: Any) -> dict[str, Any]:
-        arguments = {"name": "Postfix has a certificate", "path": str(path), "common_name": HOST} | options
-        return states("certificate.self_signed_present", **arguments)
-
-    return run
+def brought(path: Path, name: str = HOST) -> dict[str, Any] | None:
+    """Have the part in place, and return why it was made; None where it stayed as it was."""
+    part = certificate.SelfMade(str(path), name)
+    reason = part.difference({})
+    for each, content in part.contents("").items():
+        Path(each).write_bytes(content.data)
+        Path(each).chmod(content.mode)
+    assert part.wanted == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (part.paths == ()) is not certificate.info(str(path))["self_made"]
+    return reason
 
 
 def own_certificate(path: Path, subject: str = "/CN=mail.domain01.dom", days: int = 10) -> None:
@@ -49,7 +58,7 @@ def own_certificate(path: Path, subject: str = "/CN=mail.domain01.dom", days: in
 def test_the_file_is_the_key_then_the_certificate_and_roots_alone(modules: Any, path: Path) -> None:
     before = os.umask(0)
     try:
-        modules["certificate.create_self_signed"](str(path), HOST)
+        modules["smtpout_certificate.create_self_signed"](str(path), HOST)
     finally:
         os.umask(before)
     text = path.read_text(encoding="utf-8")
@@ -64,7 +73,7 @@ def test_the_file_is_the_key_then_the_certificate_and_roots_alone(modules: Any, 
 
 @pytest.mark.parametrize("name", [HOST, "smtp.domain01.dom"])
 def test_a_client_that_trusts_it_accepts_each_of_its_names(modules: Any, path: Path, name: str) -> None:
-    modules["certificate.create_self_signed"](str(path), HOST, names=["smtp.domain01.dom"])
+    modules["smtpout_certificate.create_self_signed"](str(path), HOST, names=["smtp.domain01.dom"])
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(path)
     client = ssl.create_default_context(cafile=str(path))
@@ -80,26 +89,26 @@ def test_a_client_that_trusts_it_accepts_each_of_its_names(modules: Any, path: P
 
 def test_a_name_longer_than_a_common_name_may_be_is_among_its_names(modules: Any, path: Path) -> None:
     name = f"{'a' * 63}.{'b' * 63}.dom"
-    assert modules["certificate.create_self_signed"](str(path), name)["names"] == [name]
+    assert modules["smtpout_certificate.create_self_signed"](str(path), name)["names"] == [name]
 
 
 @pytest.mark.parametrize("name", ["", "mañana.dom"])
 def test_a_name_that_is_none_is_refused(modules: Any, path: Path, name: str) -> None:
     with pytest.raises(CommandExecutionError, match="no certificate for"):
-        modules["certificate.create_self_signed"](str(path), name)
+        modules["smtpout_certificate.create_self_signed"](str(path), name)
     assert os.listdir(path.parent) == []
 
 
 def test_a_file_that_is_something_else_stays(modules: Any, path: Path) -> None:
     path.write_text("precious", encoding="utf-8")
     with pytest.raises(CommandExecutionError, match="no certificate in PEM form"):
-        modules["certificate.create_self_signed"](str(path), HOST)
+        modules["smtpout_certificate.create_self_signed"](str(path), HOST)
     assert path.read_text(encoding="utf-8") == "precious"
 
 
 def test_info_tells_what_an_administrators_certificate_is(modules: Any, path: Path) -> None:
     own_certificate(path)
-    info = modules["certificate.info"](str(path))
+    info = modules["smtpout_certificate.info"](str(path))
     left = dt.datetime.fromisoformat(info["not_after"]) - dt.datetime.now(dt.timezone.utc)
     assert info["subject"] == f"CN={HOST}"
     assert info["self_signed"] is True
@@ -107,73 +116,103 @@ def test_info_tells_what_an_administrators_certificate_is(modules: Any, path: Pa
     assert left.days == info["days_left"] == 9
 
 
-# --- the state -----------------------------------------------------------------------------------------------------
+# --- what a site without a certificate gets ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("test", [True, False])
-def test_a_missing_certificate_is_made_and_a_dry_run_tells_the_same(present: Present, path: Path, test: bool) -> None:
-    ret = present(names=["smtp.domain01.dom"], test=test)
-    assert ret["changes"] == {
-        str(path): {"old": "absent", "new": "self-signed for mail.domain01.dom, smtp.domain01.dom"}
-    }
-    assert ret["result"] is (None if test else True)
-    assert path.exists() is not test
-
-
-def test_a_second_run_changes_nothing(present: Present, path: Path) -> None:
-    present()
+def test_a_missing_certificate_is_made_and_then_stays(path: Path) -> None:
+    assert brought(path) == {"old": "absent", "new": f"self-signed for {HOST}"}
     before = (path.read_bytes(), path.stat().st_mtime_ns)
-    ret = present()
-    assert (ret["result"], ret["changes"]) == (True, {})
+    assert brought(path) is None
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
 
 
-@pytest.mark.parametrize("test", [True, False])
 @pytest.mark.parametrize(
-    ("days", "mode", "options", "reason"),
+    ("days", "mode", "name", "reason"),
     [
-        (20, 0o600, {}, "holds until "),
-        (825, 0o600, {"common_name": "other.domain01.dom"}, f"self-signed for {HOST}"),
-        (825, 0o644, {}, "readable by others: mode 0644, user root"),
+        (20, 0o600, HOST, "holds until "),
+        (825, 0o600, "other.domain01.dom", f"self-signed for {HOST}"),
+        (825, 0o644, HOST, "readable by others: mode 0644, root:root"),
     ],
 )
 def test_a_self_made_one_is_renewed_when_it_is_no_longer_right(
-    present: Present,
-    modules: Any,
-    path: Path,
-    test: bool,
-    days: int,
-    mode: int,
-    options: dict[str, Any],
-    reason: str,
+    modules: Any, path: Path, days: int, mode: int, name: str, reason: str
 ) -> None:
-    modules["certificate.create_self_signed"](str(path), HOST, days=days)
+    modules["smtpout_certificate.create_self_signed"](str(path), HOST, days=days)
     path.chmod(mode)
-    before = path.read_bytes()
-    ret = present(test=test, **options)
-    assert ret["changes"][str(path)]["old"].startswith(reason)
-    assert (path.read_bytes() == before) is test
-    if not test:
-        assert modules["file.stats"](str(path))["mode"] == "0600"
-        assert present(**options)["changes"] == {}
+    made = brought(path, name)
+    assert made
+    assert made["old"].startswith(reason)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert brought(path, name) is None
 
 
-def test_an_administrators_certificate_is_never_touched(present: Present, path: Path) -> None:
+def test_an_administrators_certificate_is_never_touched(path: Path) -> None:
     own_certificate(path, subject="/CN=other.dom", days=1)
     before = path.read_bytes()
-    ret = present()
-    assert (ret["result"], ret["changes"]) == (True, {})
-    assert "isn't self-made" in ret["comment"]
+    assert brought(path) is None
     assert path.read_bytes() == before
 
 
-def test_a_file_without_a_certificate_fails_the_state(present: Present, path: Path) -> None:
+def test_a_file_without_a_certificate_is_said(path: Path) -> None:
     path.write_text("precious", encoding="utf-8")
-    ret = present()
-    assert (ret["result"], ret["changes"]) == (False, {})
-    assert str(path) in ret["comment"]
+    with pytest.raises(RelayError, match=str(path)):
+        brought(path)
+    assert path.read_text(encoding="utf-8") == "precious"
 
 
-def test_the_private_key_stands_in_no_return(present: Present, path: Path) -> None:
-    ret = present()
-    assert path.read_text(encoding="utf-8").splitlines()[5] not in str(ret)
+def ends(monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    """Have every certificate end in so many days."""
+    told = {"days_left": days, "not_after": "2026-11-23T02:58:27+00:00"}
+    monkeypatch.setattr(certificate, "info", lambda _path: told)
+
+
+@pytest.mark.skipif(not shutil.which("postconf"), reason="Postfix isn't installed")
+@pytest.mark.parametrize(("named", "refused"), [("live", False), ("other", True)])
+def test_a_certificate_that_has_ended_is_refused_where_it_is_newly_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, refused: bool
+) -> None:
+    ends(monkeypatch, -1)
+    for directory, name in (("etc", "live"), ("staged", named)):
+        (tmp_path / directory).mkdir()
+        (tmp_path / directory / "master.cf").touch()
+        (tmp_path / f"{name}.pem").touch()
+        text = f"compatibility_level = 3.6\nsmtpd_tls_chain_files = {tmp_path}/{name}.pem\n"
+        (tmp_path / directory / "main.cf").write_text(text, encoding="utf-8")
+    said = list(check.expired(f"{tmp_path}/staged", f"{tmp_path}/etc"))
+    assert [f"the certificate in {tmp_path}/other.pem ended on" in line for line in said] == [True] * refused
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: path.parent, ": No such file or directory"),
+        (lambda path: path.write_text("nothing\n"), ": no certificate in PEM form"),
+        (lambda path: path.write_text(Path(f"{path}.cert").read_text()), ": no private key that fits "),
+        (lambda path: path.write_text(ENCRYPTED + Path(f"{path}.cert").read_text()), ": no private key that fits "),
+        (lambda path: path.write_bytes(certificate.self_signed(HOST, days=0)), " ended on "),
+        (own_certificate, None),
+    ],
+    ids=["missing", "none", "without its key", "with an encrypted key", "ended", "right"],
+)
+def test_before_postfix_is_there_a_dry_run_looks_at_the_sites_certificate_itself(
+    tmp_path: Path, settings: Settings, site: dict[str, Any], monkeypatch: pytest.MonkeyPatch, make: Any, said: Any
+) -> None:
+    path = tmp_path / "relay.pem"
+    own_certificate(path)
+    path.unlink()
+    make(path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = settings(site | {"tls": {"chain_file": str(path)}})
+    asked, complaints = check.check({"/etc/postfix/main.cf": "/nowhere/main.cf"}, found, Host(test=True)), []
+    with pytest.raises(NotInstalledError, match="postconf"):
+        complaints += asked
+    assert [line.startswith("smtpout:tls:chain_file: ") and said in line for line in complaints] == [True] * bool(said)
+
+
+@pytest.mark.parametrize(("days", "said"), [(-1, " ended on "), (9, ", in 9 days; renew it"), (60, None)])
+def test_verify_warns_of_a_certificate_a_month_before_its_end(
+    monkeypatch: pytest.MonkeyPatch, days: int, said: str | None
+) -> None:
+    ends(monkeypatch, days)
+    seen = postfix.ending("/etc/site/relay.pem")
+    assert (seen is None) if said is None else (said in str(seen))

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import salt.utils.path
-from minions import apply, minion
+from minions import minion
 from salt.exceptions import CommandExecutionError, CommandNotFoundError
+from smtpout_core.daemons.clamav.signatures import Signatures
+from smtpout_core.errors import RelayError
 
 # In parts, so that no scanner takes this file for the virus.
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}" + b"$EICAR-STANDARD-" + b"ANTIVIRUS-TEST-FILE!$H+H*"
@@ -230,7 +231,7 @@ class TestConfiguration:
     def test_without_a_parser_nothing_is_said_to_be_right(
         self, complaints: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(salt.utils.path, "which", lambda _: None)
+        monkeypatch.setattr("shutil.which", lambda *_, **__: None)
         with pytest.raises(CommandNotFoundError, match="clamconf"):
             complaints("clamd", "LocalSocket /x\n")
 
@@ -274,43 +275,32 @@ class TestSignatures:
         return tmp_path
 
     @pytest.fixture
-    def present(self, host: Path) -> Callable[..., dict[str, Any]]:
-        signatures = {"exclude": ["main", "daily", "bytecode"], "urls": [f"file://{host}/site.ndb"]}
-        modules = minion(host, site(signatures=signatures))
-        arguments = {"directory": str(host / "db"), "config": str(host / "freshclam.conf")}
-        return lambda **more: apply(modules, "clamav.signatures_present", **(arguments | more))
+    def signatures(self, host: Path) -> Signatures:
+        """Return what a site asks for that has one source, on this host."""
+        asked = {"exclude": ["main", "daily", "bytecode"], "urls": [f"file://{host}/site.ndb"]}
+        settings = minion(host, site(signatures=asked))["smtpout.settings"]()
+        settings["clamav"]["database_directory"] = str(host / "db")
+        settings["clamav"]["freshclam"]["configuration"] = str(host / "freshclam.conf")
+        return Signatures(settings)
 
-    def test_missing_signatures_are_fetched_once(self, host: Path, present: Callable[..., Any]) -> None:
-        before = present(test=True)
-        assert before["result"] is None
+    def test_missing_signatures_are_fetched_once(self, host: Path, signatures: Signatures) -> None:
+        assert signatures.differences() == {"signatures": {"old": "no site.ndb", "new": "fetched"}}
         assert list((host / "db").iterdir()) == []
-        ret = present()
-        assert ret["result"] is True
-        assert ret["changes"] == before["changes"] == {"signatures": {"old": "missing", "new": "fetched"}}
+        signatures.bring()
         assert (host / "db/site.ndb").read_text(encoding="utf-8") == SIGNATURES
-        for test in (False, True):
-            again = present(test=test)
-            assert (again["result"], again["changes"]) == (True, {})
-
-    def test_a_host_without_freshclams_configuration_yet_can_be_tried(
-        self, host: Path, present: Callable[..., Any]
-    ) -> None:
-        (host / "freshclam.conf").unlink()
-        assert present(test=True)["result"] is None
+        assert signatures.differences() == {}
 
     def test_what_freshclam_says_goes_to_the_log(
-        self, present: Callable[..., Any], caplog: pytest.LogCaptureFixture
+        self, signatures: Signatures, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)
-        present()
+        signatures.bring()
         assert "freshclam: Downloading site.ndb" in caplog.text
 
-    def test_a_source_that_is_not_there_is_named_with_what_to_do(self, host: Path, present: Callable[..., Any]) -> None:
+    def test_a_source_that_is_not_there_is_named_with_what_to_do(self, host: Path, signatures: Signatures) -> None:
         (host / "site.ndb").unlink()
-        ret = present()
-        assert (ret["result"], ret["changes"]) == (False, {})
-        assert f"{host}/site.ndb missing" in ret["comment"]
-        assert "smtpout:clamav:signatures" in ret["comment"]
+        with pytest.raises(RelayError, match=rf"(?s){host}/site.ndb missing.*smtpout:clamav:signatures"):
+            signatures.bring()
 
     def test_a_mirror_that_cannot_be_reached_is_named_without_its_password(
         self, host: Path, caplog: pytest.LogCaptureFixture, modules: Any
@@ -325,17 +315,16 @@ class TestSignatures:
             modules["clamav.update_signatures"](str(configuration))
         assert "Secret-1" not in str(error.value) + caplog.text
 
-    def test_a_download_that_takes_too_long_is_stopped(self, host: Path, present: Callable[..., Any]) -> None:
+    def test_a_download_that_takes_too_long_is_stopped(self, host: Path, modules: Any) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             configuration = host / "freshclam.conf"
             text = configuration.read_text(encoding="utf-8").replace("ExcludeDatabase daily\n", "")
             text = text.replace("127.0.0.1:9", f"127.0.0.1:{silent.getsockname()[1]}")
             configuration.write_text(text, encoding="utf-8")
-            ret = present(timeout=1)
-        assert ret["result"] is False
-        assert "took more than 1 s" in ret["comment"]
+            with pytest.raises(CommandExecutionError, match="took more than 1 s"):
+                modules["clamav.update_signatures"](str(configuration), timeout=1)
 
-    def test_a_second_freshclam_is_refused_with_what_to_do(self, host: Path, present: Callable[..., Any]) -> None:
+    def test_a_second_freshclam_is_refused_with_what_to_do(self, host: Path, signatures: Signatures) -> None:
         configuration = host / "freshclam.conf"
         text = configuration.read_text(encoding="utf-8")
         configuration.write_text(text + f"UpdateLogFile {host}/log\n", encoding="utf-8")
@@ -347,9 +336,7 @@ class TestSignatures:
                     if (host / "log").exists():
                         break
                     time.sleep(0.05)
-                ret = present()
+                with pytest.raises(RelayError, match=r"(?s)Failed to lock the log file.*stop it first"):
+                    signatures.bring()
             finally:
                 service.send_signal(signal.SIGTERM)
-        assert ret["result"] is False
-        assert "Failed to lock the log file" in ret["comment"]
-        assert "If freshclam's service runs, stop it first" in ret["comment"]

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY
 
-MODULES = sorted(REPOSITORY.glob("_*/*.py"))
+MODULES = sorted([*REPOSITORY.glob("_[msw]*/*.py"), *REPOSITORY.glob("_utils/**/*.py")])
+OWN = {"smtpout_core"}
 
 # By what they are imported as.
 SALT_BRINGS = {"yaml": "pyyaml", "jinja2": "jinja2", "cryptography": "cryptography"}
@@ -44,9 +45,9 @@ def pinned(path: str) -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==([\w.]+)", (REPOSITORY / path).read_text(encoding="utf-8"), re.MULTILINE))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_a_module_imports_nothing_that_a_minion_lacks(path: Path) -> None:
-    allowed = sys.stdlib_module_names | {"salt"} | SALT_BRINGS.keys() | FORMULA_BRINGS.keys()
+    allowed = sys.stdlib_module_names | {"salt"} | OWN | SALT_BRINGS.keys() | FORMULA_BRINGS.keys()
     assert set(imports(path)) - allowed == set()
 
 

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 from minions import apply, minion
 from salt.exceptions import CommandExecutionError, CommandNotFoundError
-from slapd_server import BASE, BIND_DN, BIND_PASSWORD, Slapd, free_port, needs_slapd, running_slapd
+from slapd_server import BASE, BIND_DN, BIND_PASSWORD, USER_PASSWORD, Slapd, free_port, needs_slapd, running_slapd
+from smtpout_core.change.parts import digest
+from smtpout_core.directory import ask
+from smtpout_core.errors import RelayError
 
 pytestmark = needs_slapd
 
@@ -39,11 +42,11 @@ def directory(slapd: Slapd, tmp_path: Path) -> Callable[..., Any]:
 
 @pytest.fixture
 def fault(directory: Callable[..., Any]) -> Callable[..., str]:
-    """Return what ``directory.check`` says is wrong with a site that differs in the settings given."""
+    """Return what ``smtpout_directory.check`` says is wrong with a site that differs in the settings given."""
 
     def said(**settings: Any) -> str:
         with pytest.raises(CommandExecutionError) as error:
-            directory(**settings)["directory.check"]()
+            directory(**settings)["smtpout_directory.check"]()
         assert BIND_PASSWORD not in str(error.value)
         return str(error.value)
 
@@ -85,36 +88,50 @@ def refusal(request: bytes, code: int, message: str) -> bytes:
 
 
 def test_right_settings_pass(slapd: Slapd, directory: Callable[..., Any]) -> None:
-    assert directory()["directory.check"]() == [slapd.uri]
+    assert directory()["smtpout_directory.check"]() == [slapd.uri]
 
 
-def test_a_refusal_is_what_a_server_says_while_none_serves(slapd: Slapd, directory: Callable[..., Any]) -> None:
+def failing(settings: dict[str, Any]) -> dict[str, str]:
+    """Return what doesn't work of the directory, with its words, by the trial's name."""
+    said = {}
+    for trial in ask.trials(settings):
+        try:
+            trial.ask()
+        except RelayError as error:
+            said[trial.name] = str(error)
+    return said
+
+
+WHOLE = "the directory has what the site asks for"
+
+
+def test_what_a_server_refuses_is_said_also_while_another_is_down(slapd: Slapd, directory: Callable[..., Any]) -> None:
     dead = f"ldap://127.0.0.1:{free_port()}"
-    assert directory()["directory.refusals"]() == []
+    assert failing(directory()["smtpout.settings"]()) == {}
     for wrong in ({"bind_password": "wrong"}, {"base": f"ou=nobody,{BASE}"}, {"result_attribute": "mobile"}):
-        said = directory(servers=[dead, slapd.uri], **wrong)["directory.refusals"]()
-        assert [line.partition(": smtpout:directory:")[0] for line in said] == [slapd.uri], wrong
+        said = failing(directory(servers=[dead, slapd.uri], **wrong)["smtpout.settings"]())
+        assert list(said) == [f"{dead} answers", WHOLE], wrong
+        assert said[WHOLE].startswith(f"{slapd.uri}: smtpout:directory:"), wrong
 
 
-def test_a_directory_that_is_down_or_hangs_refuses_nothing(
-    directory: Callable[..., Any], refusing: Callable[..., str]
-) -> None:
-    dead, hung = f"ldap://127.0.0.1:{free_port()}", refusing()
-    assert directory(servers=[dead, hung], timeout=1)["directory.refusals"]() == []
+def test_one_server_that_serves_is_enough_for_what_the_site_asks(slapd: Slapd, directory: Callable[..., Any]) -> None:
+    dead = f"ldap://127.0.0.1:{free_port()}"
+    assert list(failing(directory(servers=[dead, slapd.uri])["smtpout.settings"]())) == [f"{dead} answers"]
+    assert list(failing(directory(servers=[dead])["smtpout.settings"]())) == [f"{dead} answers", WHOLE]
 
 
-def test_a_refusal_counts_for_nothing_where_another_server_serves(
-    slapd: Slapd, directory: Callable[..., Any], refusing: Callable[..., str]
-) -> None:
-    refuses = refusing(49, "no")
-    assert len(directory(servers=[refuses])["directory.refusals"]()) == 1
-    assert directory(servers=[refuses, slapd.uri])["directory.refusals"]() == []
+def test_what_a_server_has_proved_does_not_hang_on_the_password(directory: Callable[..., Any]) -> None:
+    about = [
+        {trial.name: digest(trial.about) for trial in ask.trials(directory(bind_password=word)["smtpout.settings"]())}
+        for word in ("one", "two")
+    ]
+    assert [name for name in about[0] if about[0][name] != about[1][name]] == [WHOLE]
 
 
 def test_ldaps_and_starttls_pass_with_the_right_authority(slapd: Slapd, directory: Callable[..., Any]) -> None:
     ldaps = f"ldaps://127.0.0.1:{slapd.tls_port}/"
-    assert directory(servers=[ldaps], ca_file=str(slapd.ca_file))["directory.check"]() == [ldaps]
-    assert directory(start_tls=True, ca_file=str(slapd.ca_file))["directory.check"]() == [slapd.uri]
+    assert directory(servers=[ldaps], ca_file=str(slapd.ca_file))["smtpout_directory.check"]() == [ldaps]
+    assert directory(start_tls=True, ca_file=str(slapd.ca_file))["smtpout_directory.check"]() == [slapd.uri]
 
 
 def test_an_unknown_authority_is_a_tls_fault(slapd: Slapd, fault: Callable[..., str]) -> None:
@@ -162,7 +179,7 @@ def test_an_account_that_may_read_nothing_is_named(fault: Callable[..., str]) ->
 @pytest.mark.parametrize("setting", ["recipient_filter", "login_filter"])
 def test_a_malformed_filter_is_named(directory: Callable[..., Any], setting: str) -> None:
     with pytest.raises(CommandExecutionError, match=r"\(\|\(mail=\*\) is not a filter"):
-        directory()["directory.check"](**{setting: "(|(mail=%s)"})
+        directory()["smtpout_directory.check"](**{setting: "(|(mail=%s)"})
 
 
 @pytest.mark.parametrize(
@@ -170,7 +187,7 @@ def test_a_malformed_filter_is_named(directory: Callable[..., Any], setting: str
 )
 def test_a_filter_that_nobody_matches_is_named(directory: Callable[..., Any], setting: str, path: str) -> None:
     with pytest.raises(CommandExecutionError, match=f"smtpout:directory:{path}: nobody below {BASE} matches"):
-        directory()["directory.check"](**{setting: "(sAMAccountName=%u)"})
+        directory()["smtpout_directory.check"](**{setting: "(sAMAccountName=%u)"})
 
 
 def test_an_attribute_that_no_recipient_has_is_named(fault: Callable[..., str]) -> None:
@@ -179,9 +196,9 @@ def test_an_attribute_that_no_recipient_has_is_named(fault: Callable[..., str]) 
 
 def test_a_filter_that_no_wildcard_fits_is_still_parsed(directory: Callable[..., Any]) -> None:
     modules = directory()
-    assert modules["directory.check"](recipient_filter="(mail:caseIgnoreMatch:=%s)")
+    assert modules["smtpout_directory.check"](recipient_filter="(mail:caseIgnoreMatch:=%s)")
     with pytest.raises(CommandExecutionError, match="is not a filter"):
-        modules["directory.check"](recipient_filter="(mail:caseIgnoreMatch:=%s")
+        modules["smtpout_directory.check"](recipient_filter="(mail:caseIgnoreMatch:=%s")
 
 
 @pytest.mark.parametrize(
@@ -212,9 +229,9 @@ def test_a_server_that_never_answers_does_not_hang_the_check(
 
 def test_a_recipient_is_found_whatever_its_case(directory: Callable[..., Any]) -> None:
     modules = directory()
-    assert modules["directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
-    assert modules["directory.recipient"]("USUARIO01@Domain01.DOM") == ["Usuario Uno"]
-    assert sorted(modules["directory.recipient"]("usuario02@domain02.dom")) == ["U. Dos", "Usuario Dos"]
+    assert modules["smtpout_directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
+    assert modules["smtpout_directory.recipient"]("USUARIO01@Domain01.DOM") == ["Usuario Uno"]
+    assert sorted(modules["smtpout_directory.recipient"]("usuario02@domain02.dom")) == ["U. Dos", "Usuario Dos"]
 
 
 @pytest.mark.skipif("ldap" not in POSTFIX_TYPES, reason="postfix-ldap is not installed")
@@ -245,68 +262,86 @@ def test_postfix_finds_the_same(slapd: Slapd, directory: Callable[..., Any], tmp
             ["postmap", "-q", address, f"ldap:{table}"], check=False, capture_output=True, text=True
         )
         assert postmap.stderr == ""
-        assert ",".join(modules["directory.recipient"](address) or []) == postmap.stdout.strip(), address
+        assert ",".join(modules["smtpout_directory.recipient"](address) or []) == postmap.stdout.strip(), address
 
 
 def test_an_unknown_recipient_is_not_found(directory: Callable[..., Any]) -> None:
     modules = directory()
-    assert modules["directory.recipient"]("nobody@domain01.dom") is None
-    assert modules["directory.recipient"]("usuario01") is None
+    assert modules["smtpout_directory.recipient"]("nobody@domain01.dom") is None
+    assert modules["smtpout_directory.recipient"]("usuario01") is None
 
 
 def test_an_address_of_another_domain_is_not_asked_for(directory: Callable[..., Any]) -> None:
-    assert directory(recipients="(|(mail=%s)(uid=%u))")["directory.recipient"]("usuario01@elsewhere.example") is None
+    assert (
+        directory(recipients="(|(mail=%s)(uid=%u))")["smtpout_directory.recipient"]("usuario01@elsewhere.example")
+        is None
+    )
 
 
 def test_an_address_cannot_change_the_filter(directory: Callable[..., Any]) -> None:
     modules = directory()
     for address in ("*@domain01.dom", "usuario0*@domain01.dom", "x)(uid=*@domain01.dom", "usuario01\\2a@domain01.dom"):
-        assert modules["directory.recipient"](address) is None
+        assert modules["smtpout_directory.recipient"](address) is None
 
 
 def test_a_recipient_without_the_result_attribute_is_not_found(directory: Callable[..., Any]) -> None:
-    assert directory(result_attribute="mobile")["directory.recipient"]("usuario01@domain01.dom") is None
+    assert directory(result_attribute="mobile")["smtpout_directory.recipient"]("usuario01@domain01.dom") is None
 
 
 def test_parts_of_the_address_fill_their_tokens(directory: Callable[..., Any]) -> None:
     modules = directory(recipients="(&(uid=%u)(mail=*@%d)(mail=*%2.%1))")
-    assert modules["directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
-    assert modules["directory.recipient"]("usuario01@domain02.dom") is None
+    assert modules["smtpout_directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
+    assert modules["smtpout_directory.recipient"]("usuario01@domain02.dom") is None
 
 
 def test_the_next_server_is_asked_when_the_first_is_down(slapd: Slapd, directory: Callable[..., Any]) -> None:
     modules = directory(servers=[f"ldap://127.0.0.1:{free_port()}", slapd.uri])
-    assert modules["directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
+    assert modules["smtpout_directory.recipient"]("usuario01@domain01.dom") == ["Usuario Uno"]
 
 
 def test_a_login_finds_its_entry(directory: Callable[..., Any]) -> None:
     modules = directory()
-    assert modules["directory.login"]("usuario01") == f"uid=usuario01,ou=people,{BASE}"
-    assert modules["directory.login"]("usuario01@domain01.dom") is None
-    assert modules["directory.login"]("usuario0*") is None
+    assert modules["smtpout_directory.login"]("usuario01") == f"uid=usuario01,ou=people,{BASE}"
+    assert modules["smtpout_directory.login"]("usuario01@domain01.dom") is None
+    assert modules["smtpout_directory.login"]("usuario0*") is None
 
 
 def test_a_login_by_mail_address_keeps_its_domain(slapd: Slapd, tmp_path: Path) -> None:
     modules = minion(tmp_path, slapd.pillar(login="mail") | {"verify": {}})
-    assert modules["directory.login"]("usuario01@domain01.dom") == f"uid=usuario01,ou=people,{BASE}"
-    assert modules["directory.login"]("usuario01@evil.test") is None
+    assert modules["smtpout_directory.login"]("usuario01@domain01.dom") == f"uid=usuario01,ou=people,{BASE}"
+    assert modules["smtpout_directory.login"]("usuario01@evil.test") is None
 
 
 def test_a_login_without_parentheses_and_with_tokens(directory: Callable[..., Any]) -> None:
     entry = f"uid=usuario01,ou=people,{BASE}"
-    assert directory(login="mail=%U@%d", senders="any")["directory.login"]("usuario01@domain01.dom") == entry
-    assert directory(login="mail=%U%R", senders="any")["directory.login"]("usuario01@domain01.dom") == entry
+    assert directory(login="mail=%U@%d", senders="any")["smtpout_directory.login"]("usuario01@domain01.dom") == entry
+    assert directory(login="mail=%U%R", senders="any")["smtpout_directory.login"]("usuario01@domain01.dom") == entry
 
 
 def test_a_login_with_two_entries_is_refused_as_saslauthd_does(directory: Callable[..., Any]) -> None:
     with pytest.raises(CommandExecutionError, match="finds 2 entries for twin"):
-        directory()["directory.login"]("twin")
+        directory()["smtpout_directory.login"]("twin")
 
 
 @pytest.mark.parametrize("test", [False, True])
 def test_reachable_reads_and_changes_nothing(directory: Callable[..., Any], test: bool) -> None:
     ret = apply(directory(), "directory.reachable", test=test)
     assert (ret["result"], ret["changes"]) == (True, {})
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_one_server_of_several_that_is_down_is_a_warning(
+    slapd: Slapd, directory: Callable[..., Any], test: bool
+) -> None:
+    dead = f"ldap://127.0.0.1:{free_port()}"
+    functions = directory(servers=[dead, slapd.uri])
+    ret = apply(functions, "directory.reachable", test=test)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert ret["warnings"][0].startswith(f"{dead}: port ")
+    said = {each["check"]: each for each in functions["smtpout.verify"]()}["the directory answers as the pillar says"]
+    assert said["state"] == "warning"
+    assert said["seen"].startswith(f"{dead}: port ")
+    assert apply(directory(servers=[dead]), "directory.reachable", test=test)["result"] is False
 
 
 @pytest.mark.parametrize("test", [False, True])
@@ -316,21 +351,85 @@ def test_reachable_says_what_is_wrong(directory: Callable[..., Any], test: bool)
     assert "smtpout:directory:base" in ret["comment"]
 
 
-@pytest.mark.parametrize(("test", "result"), [(False, False), (True, True)])
-def test_a_missing_ldap3_is_said_in_so_many_words(
-    directory: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, test: bool, result: bool
-) -> None:
-    modules = directory()
+@pytest.fixture
+def without_ldap3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Salt's Python lack ldap3."""
     found = importlib.import_module
 
-    def without_ldap3(name: str, package: str | None = None) -> Any:
+    def importing(name: str, package: str | None = None) -> Any:
         if name == "ldap3":
             raise ImportError(name)
         return found(name, package)
 
-    monkeypatch.setattr(importlib, "import_module", without_ldap3)
+    monkeypatch.setattr(importlib, "import_module", importing)
+
+
+@pytest.mark.usefixtures("without_ldap3")
+def test_a_missing_ldap3_is_said_in_so_many_words(directory: Callable[..., Any]) -> None:
+    modules = directory()
     with pytest.raises(CommandNotFoundError, match="ldap3 is missing from Salt's Python"):
-        modules["directory.recipient"]("usuario01@domain01.dom")
-    ret = apply(modules, "directory.reachable", test=test)
-    assert ret["result"] is result
+        modules["smtpout_directory.recipient"]("usuario01@domain01.dom")
+    ret = apply(modules, "directory.reachable")
+    assert ret["result"] is False
     assert "ldap3 is missing from Salt's Python" in ret["comment"]
+
+
+@pytest.mark.usefixtures("without_ldap3")
+@pytest.mark.parametrize("how", ["clear", "start_tls", "ldaps"])
+def test_without_ldap3_a_dry_run_asks_for_a_connection_and_a_certificate_and_says_what_it_left_out(
+    slapd: Slapd, directory: Callable[..., Any], how: str
+) -> None:
+    server = f"ldaps://127.0.0.1:{slapd.tls_port}" if how == "ldaps" else slapd.uri
+    authority = {} if how == "clear" else {"ca_file": str(slapd.ca_file)}
+    modules = directory(servers=[server], start_tls=how == "start_tls", **authority)
+    ret = apply(modules, "directory.reachable", test=True)
+    assert (ret["result"], ret["comment"]) == (True, f"Each server answers: {server}.")
+    [warning] = ret["warnings"]
+    assert warning.startswith("Not checked: account, base, filters and attribute: ldap3 is missing from Salt's Python")
+
+
+@pytest.mark.usefixtures("without_ldap3")
+def test_without_ldap3_a_dry_run_says_of_each_server_why_it_does_not_answer(
+    slapd: Slapd, directory: Callable[..., Any], refusing: Callable[..., str]
+) -> None:
+    dead, hung = f"ldap://127.0.0.1:{free_port()}", refusing()
+    for servers, authority, said in (
+        ([slapd.uri, dead], slapd.ca_file, [f"{dead}: port", "Connection refused"]),
+        ([slapd.uri], "/nowhere/ca.pem", ["TLS fails", "smtpout:directory:ca_file is /nowhere/ca.pem"]),
+        ([f"{slapd.uri.replace('127.0.0.1', 'localhost')}"], slapd.ca_file, ["TLS fails", "localhost"]),
+        ([hung], slapd.ca_file, [f"{hung}: TLS fails: timed out"]),
+    ):
+        modules = directory(servers=servers, start_tls=True, ca_file=str(authority), timeout=1)
+        ret = apply(modules, "directory.reachable", test=True)
+        assert ret["result"] is False
+        assert [word for word in said if word not in ret["comment"]] == []
+
+
+def test_a_refused_starttls_is_told_with_its_result(directory: Callable[..., Any]) -> None:
+    answer = bytes.fromhex("30 84 00 00 00 0c 02 01 01 78 84 00 00 00 03 0a 01 34 04 00 04 00")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            listener.accept()[0].close()  # the first one sees whether there is a server at all
+            connection = listener.accept()[0]
+            connection.recv(4096)
+            connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        server = f"ldap://127.0.0.1:{listener.getsockname()[1]}"
+        settings = directory(servers=[server], start_tls=True)["smtpout.settings"]()
+        with pytest.raises(RelayError, match="the server refuses StartTLS, result 52 "):
+            ask.answering(settings)
+
+
+def test_a_login_is_tried_at_the_directory_itself(directory: Callable[..., Any]) -> None:
+    settings = directory()["smtpout.settings"]()
+    ask.try_login(settings, "usuario01", USER_PASSWORD)
+    for user, password, said in (
+        ("usuario01", "wrong", f"smtpout:verify:user: uid=usuario01,ou=people,{BASE} is refused: "),
+        ("nobody", "x", "smtpout:directory:login finds no entry for nobody"),
+    ):
+        with pytest.raises(RelayError) as refusal:
+            ask.try_login(settings, user, password)
+        assert said in str(refusal.value)
+        assert password not in str(refusal.value).replace("the name or password is wrong", "")

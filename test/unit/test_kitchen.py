@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from smtpout_core.site import schema as schema_rules
 from support import KITCHEN, PILLARS, PLATFORMS, REPOSITORY, STATES, load
 
 # The options that are read by each plugin in the version of the Gemfile; `name` is kitchen's own.
@@ -90,6 +91,6 @@ def test_the_formula_knows_each_platform() -> None:
 
 
 @pytest.mark.parametrize("suite", PILLARS)
-def test_each_suites_pillar_is_right(modules: Any, suite: str) -> None:
+def test_each_suites_pillar_is_right(suite: str) -> None:
     schema = yaml.safe_load((REPOSITORY / "smtpout/schema.yaml").read_text(encoding="utf-8"))
-    assert modules["pillar_schema.problems"](load(suite)["smtpout"], schema, "smtpout") == []
+    assert schema_rules.problems(load(suite)["smtpout"], schema, "smtpout") == []

@@ -9,10 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from salt.exceptions import CommandExecutionError
+from smtpout_core.daemons import milter
+from smtpout_core.errors import RelayError
 
 needs_opendkim = pytest.mark.skipif(not shutil.which("opendkim"), reason="opendkim isn't installed")
 
@@ -63,7 +63,7 @@ def until_it_serves(probe: Callable[[], dict[str, int]]) -> dict[str, int]:
     while True:
         try:
             return probe()
-        except CommandExecutionError:
+        except RelayError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
@@ -75,71 +75,69 @@ def free_port() -> int:
 
 
 @needs_opendkim
-def test_opendkim_on_a_unix_socket_serves(modules: Any, opendkim: Callable[[str], None], tmp_path: Path) -> None:
+def test_opendkim_on_a_unix_socket_serves(opendkim: Callable[[str], None], tmp_path: Path) -> None:
     opendkim(f"local:{tmp_path}/opendkim.sock")
-    answer = until_it_serves(lambda: modules["milter.probe"](f"unix:{tmp_path}/opendkim.sock"))
+    answer = until_it_serves(lambda: milter.probe(f"unix:{tmp_path}/opendkim.sock"))
     assert answer["version"] == 6
     assert answer["actions"] & 0x01, "it must be able to add a header"
 
 
 @needs_opendkim
 @pytest.mark.parametrize("form", ["inet:{port}@127.0.0.1", "inet:127.0.0.1:{port}", "inet:{port}@localhost"])
-def test_opendkim_on_a_tcp_port_serves(modules: Any, opendkim: Callable[[str], None], form: str) -> None:
+def test_opendkim_on_a_tcp_port_serves(opendkim: Callable[[str], None], form: str) -> None:
     port = free_port()
     opendkim(f"inet:{port}@127.0.0.1")
-    assert until_it_serves(lambda: modules["milter.probe"](form.format(port=port)))["version"] == 6
+    assert until_it_serves(lambda: milter.probe(form.format(port=port)))["version"] == 6
 
 
 @needs_opendkim
-def test_opendkim_that_hangs_does_not_serve_although_it_can_be_connected_to(modules: Any, tmp_path: Path) -> None:
+def test_opendkim_that_hangs_does_not_serve_although_it_can_be_connected_to(tmp_path: Path) -> None:
     config = tmp_path / "opendkim.conf"
     config.write_text(f"Mode v\nSyslog no\nSocket local:{tmp_path}/opendkim.sock\n", encoding="utf-8")
     with subprocess.Popen(["opendkim", "-f", "-x", str(config)]) as daemon:
-        until_it_serves(lambda: modules["milter.probe"](f"unix:{tmp_path}/opendkim.sock"))
+        until_it_serves(lambda: milter.probe(f"unix:{tmp_path}/opendkim.sock"))
         daemon.send_signal(19)  # SIGSTOP
-        with pytest.raises(CommandExecutionError, match=r"no answer within 0\.5 s"):
-            modules["milter.probe"](f"unix:{tmp_path}/opendkim.sock", timeout=0.5)
+        with pytest.raises(RelayError, match=r"no answer within 0\.5 s"):
+            milter.probe(f"unix:{tmp_path}/opendkim.sock", timeout=0.5)
         daemon.kill()
 
 
-def test_a_socket_that_is_not_there_is_named(modules: Any, tmp_path: Path) -> None:
-    with pytest.raises(CommandExecutionError, match=rf"unix:{tmp_path}/none: No such file"):
-        modules["milter.probe"](f"unix:{tmp_path}/none")
+def test_a_socket_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RelayError, match=rf"unix:{tmp_path}/none: No such file"):
+        milter.probe(f"unix:{tmp_path}/none")
 
 
-def test_a_socket_that_a_dead_daemon_left_is_refused(modules: Any, tmp_path: Path) -> None:
+def test_a_socket_that_a_dead_daemon_left_is_refused(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "socket"))
-    with pytest.raises(CommandExecutionError, match="Connection refused"):
-        modules["milter.probe"](f"unix:{tmp_path}/socket")
+    with pytest.raises(RelayError, match="Connection refused"):
+        milter.probe(f"unix:{tmp_path}/socket")
 
 
-def test_a_port_that_nobody_listens_on_is_refused(modules: Any) -> None:
-    with pytest.raises(CommandExecutionError, match="Connection refused"):
-        modules["milter.probe"](f"inet:{free_port()}@127.0.0.1")
+def test_a_port_that_nobody_listens_on_is_refused() -> None:
+    with pytest.raises(RelayError, match="Connection refused"):
+        milter.probe(f"inet:{free_port()}@127.0.0.1")
 
 
 @pytest.mark.parametrize("greeting", [b"220 mail.example ESMTP Postfix\r\n", b"\0\0\0\x0dr" + 12 * b"\0"])
-def test_what_says_something_else_than_the_handshake_is_no_milter(
-    modules: Any, listening: Listening, greeting: bytes
-) -> None:
+def test_what_says_something_else_than_the_handshake_is_no_milter(listening: Listening, greeting: bytes) -> None:
     def greet(connection: socket.socket) -> None:
         connection.sendall(greeting)
         connection.recv(4096)
 
-    with pytest.raises(CommandExecutionError, match="no milter"):
-        modules["milter.probe"](listening(greet))
+    with pytest.raises(RelayError, match="no milter"):
+        milter.probe(listening(greet))
 
 
-def test_a_connection_that_is_closed_is_no_answer(modules: Any, listening: Listening) -> None:
+def test_a_connection_that_is_closed_is_no_answer(listening: Listening) -> None:
     def leave(connection: socket.socket) -> None:
         connection.recv(4096)
 
-    with pytest.raises(CommandExecutionError, match="closed without an answer"):
-        modules["milter.probe"](listening(leave))
+    with pytest.raises(RelayError, match="closed without an answer"):
+        milter.probe(listening(leave))
 
 
-def test_an_answer_in_drops_counts_against_one_time_limit(modules: Any, listening: Listening) -> None:
+def test_an_answer_in_drops_counts_against_one_time_limit(listening: Listening) -> None:
     def drip(connection: socket.socket) -> None:
         try:
             for byte in b"\0\0\0\x0dO" + 12 * b"\0":
@@ -149,26 +147,26 @@ def test_an_answer_in_drops_counts_against_one_time_limit(modules: Any, listenin
             pass
 
     start = time.monotonic()
-    with pytest.raises(CommandExecutionError, match=r"no answer within 0\.5 s"):
-        modules["milter.probe"](listening(drip), timeout=0.5)
+    with pytest.raises(RelayError, match=r"no answer within 0\.5 s"):
+        milter.probe(listening(drip), timeout=0.5)
     assert time.monotonic() - start < 1
 
 
-def test_the_milter_is_taken_leave_of(modules: Any, listening: Listening) -> None:
+def test_the_milter_is_taken_leave_of(listening: Listening) -> None:
     heard = []
 
-    def milter(connection: socket.socket) -> None:
+    def filters(connection: socket.socket) -> None:
         heard.append(connection.recv(17))
         connection.sendall(b"\0\0\0\x0dO" + b"\0\0\0\6" + b"\0\0\1\x11" + b"\0\0\0\2")
         heard.append(connection.recv(100))
 
-    address = listening(milter)
-    assert modules["milter.probe"](address) == {"version": 6, "actions": 0x111, "steps": 2}
+    address = listening(filters)
+    assert milter.probe(address) == {"version": 6, "actions": 0x111, "steps": 2}
     time.sleep(0.1)
     assert heard == [b"\0\0\0\x0dO\0\0\0\6\0\0\1\xff\0\x1f\xff\xff", b"\0\0\0\1Q"]
 
 
 @pytest.mark.parametrize("address", ["/run/opendkim.sock", "inet:127.0.0.1", "unix:relative", ""])
-def test_an_address_that_is_none_is_told_the_right_forms(modules: Any, address: str) -> None:
-    with pytest.raises(CommandExecutionError, match="not unix:/path"):
-        modules["milter.probe"](address)
+def test_an_address_that_is_none_is_told_the_right_forms(address: str) -> None:
+    with pytest.raises(RelayError, match="not unix:/path"):
+        milter.probe(address)

@@ -18,7 +18,8 @@ import dns.rcode
 import dns.rrset
 import dns.zone
 import pytest
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, CommandNotFoundError
+from smtpout_core.daemons.opendkim import record
 
 DOMAIN, SELECTOR = "domain01.dom", "default"
 NAME = f"{SELECTOR}._domainkey.{DOMAIN}."
@@ -183,7 +184,7 @@ def test_a_zone_takes_the_record_in_strings_of_255_bytes(modules: Any, tmp_path:
 def test_the_record_says_what_opendkim_genkey_says(modules: Any, tmp_path: Path) -> None:
     made = ["opendkim-genkey", "--bits=4096", f"--domain={DOMAIN}", f"--selector={SELECTOR}", "--restrict"]
     subprocess.run(made, cwd=tmp_path, check=True)
-    theirs = modules["dkim_record.joined"]((tmp_path / f"{SELECTOR}.txt").read_text(encoding="utf-8"))
+    theirs = record.joined((tmp_path / f"{SELECTOR}.txt").read_text(encoding="utf-8"))
     assert value(modules, str(tmp_path / f"{SELECTOR}.private"), restrict=True) == theirs
 
 
@@ -289,5 +290,5 @@ def test_a_missing_library_is_named_with_its_remedy(
     modules: Any, key: str, monkeypatch: pytest.MonkeyPatch, module: str, package: str, options: dict[str, Any]
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(CommandExecutionError, match=f"^{package} is missing from Salt's Python .* installs it$"):
+    with pytest.raises(CommandNotFoundError, match=f"^{package} is missing from Salt's Python .* installs it$"):
         modules["opendkim.test_signature"](key, DOMAIN, SELECTOR, **options)

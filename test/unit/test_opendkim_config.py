@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import salt.loader
-from salt.exceptions import CommandNotFoundError
-from support import minion_opts
+from smtpout_core.daemons.opendkim.check import complaints
+from smtpout_core.errors import NotInstalledError
 
 pytestmark = pytest.mark.skipif(not shutil.which("opendkim"), reason="opendkim isn't installed")
 
@@ -22,7 +23,7 @@ HOSTS = "127.0.0.1\n172.16.11.0/24\n"
 CONFIG = """\
 PidFile /run/opendkim/opendkim.pid
 Mode sv
-UserID nobody:nogroup
+UserID root:root
 Socket local:/run/opendkim/opendkim.sock
 UMask 007   # the group is Postfix's way in
 KeyTable file:{staged}/KeyTable
@@ -44,7 +45,7 @@ def check(modules: Any, tmp_path: Path) -> Check:
         for name, text in texts.items():
             (tmp_path / name).write_text(text.format(key=key), encoding="utf-8")
             staged[f"/etc/opendkim/{name}"] = str(tmp_path / name)
-        return modules["opendkim_config.check"](staged)
+        return complaints(staged, "/etc/opendkim.conf")
 
     return run
 
@@ -108,12 +109,48 @@ def test_a_key_that_is_not_there_is_named(check: Check) -> None:
 
 def test_a_dry_run_minds_no_key_that_is_still_to_be_made(check: Check, tmp_path: Path) -> None:
     check(KeyTable=KEY_TABLE.format(key="/nonexistent.private"))
-    dry_run = salt.loader.minion_mods(minion_opts(tmp_path, test=True))
     staged = {"/etc/opendkim.conf": str(tmp_path / "opendkim.conf")}
-    assert dry_run["opendkim_config.check"](staged, made_before=["/nonexistent.private"]) == []
+    assert complaints(staged, "/etc/opendkim.conf", ["/nonexistent.private"]) == []
 
 
-def test_a_machine_without_opendkim_is_told_apart(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("salt.utils.path.which", lambda _: None)
-    with pytest.raises(CommandNotFoundError, match="opendkim isn't installed"):
-        modules["opendkim_config.check"]({"/etc/opendkim.conf": "/nonexistent"})
+def test_a_machine_without_opendkim_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    with pytest.raises(NotInstalledError, match="opendkim is not installed"):
+        complaints({"/etc/opendkim.conf": "/nonexistent"}, "/etc/opendkim.conf")
+
+
+@pytest.mark.parametrize("way", ["folder", "file"])
+def test_a_key_that_the_daemons_user_cannot_reach_is_refused_with_what_is_in_the_way(
+    check: Check, tmp_path: Path, way: str
+) -> None:
+    for folder in tmp_path.parents:
+        if str(folder).startswith("/tmp/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    tmp_path.chmod(0o700 if way == "folder" else 0o711)
+    config = CONFIG.replace("UserID root:root", "UserID nobody:nogroup")
+    (said,) = check(config)
+    what = f"the folder {tmp_path} is closed to it" if way == "folder" else "the file is closed to it"
+    reads = f"smtpout:opendkim:domains:domain01.dom:key_file: nobody can't read {tmp_path}/key: {what}"
+    assert said.startswith(reads)
+    shutil.chown(tmp_path / "key", "nobody")
+    tmp_path.chmod(0o711)
+    assert check(config) == []
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_ten_thousand_keys_that_are_not_there_or_out_of_reach_are_told_within_seconds(
+    check: Check, tmp_path: Path, dry_run: bool
+) -> None:
+    (tmp_path / "closed").mkdir(mode=0o700)
+    keys = [str(tmp_path / f"closed/{number}.private") for number in range(10_000)]
+    if not dry_run:
+        for key in keys:
+            os.link(tmp_path / "key", key)
+    names = [f"s._domainkey.d{number}.dom" for number in range(10_000)]
+    table = "".join(f"{name} {name[13:]}:s:{key}\n" for name, key in zip(names, keys, strict=True))
+    check(CONFIG.replace("UserID root:root", "UserID nobody:nogroup"), KeyTable=table, SigningTable="")
+    staged = {"/etc/opendkim.conf": str(tmp_path / "opendkim.conf")}
+    start = time.process_time()
+    said = complaints(staged, "/etc/opendkim.conf", set(keys) if dry_run else ())
+    assert time.process_time() - start < 5
+    assert len(said) == (0 if dry_run else 10_000)

@@ -1,10 +1,14 @@
-"""Packages are installed once, those that bring repositories before the others; others are removed."""
+"""Packages are installed once, repositories first; others are removed; no mail is stranded by either."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import minions
 import pytest
+from smtpout_core.change.memory import Memory
+from smtpout_core.daemons import waiting
 
 Installed = list[list[str]]
 
@@ -38,6 +42,7 @@ def test_a_dry_run_names_them_and_installs_nothing(states: Any, installed: Insta
     ret = apply(states, repositories=["epel-release"], test=True)
     assert ret["result"] is None
     assert list(ret["changes"]) == ["epel-release", "opendkim"]
+    assert ret["warnings"] == ["Not checked: that the host's repositories have these packages."]
     assert installed == []
 
 
@@ -78,3 +83,39 @@ def test_a_package_that_stays_fails_the_removal(states: Any, removed: Installed)
     assert (ret["result"], ret["changes"]) == (False, {})
     assert ret["comment"].endswith("did not remove held")
     assert removed == [["exim", "held"]]
+
+
+EXIM = waiting.Waiting("exim", "/var/spool/exim4/input", 3, "exim4 -qff")
+QUEUE = waiting.Waiting("Postfix", "/srv/mailq", 1, "postqueue -c /etc/postfix -f")
+
+
+@pytest.mark.parametrize(
+    ("mail", "record", "missing", "refused"),
+    [
+        ([], {}, False, False),
+        ([EXIM], {}, False, True),
+        ([EXIM], {"paths": []}, True, True),
+        ([EXIM], {"paths": []}, False, False),
+        ([EXIM, QUEUE], {"paths": []}, False, True),
+    ],
+    ids=["no mail", "exim's", "exim is to go", "exim is long gone", "another queue of Postfix"],
+)
+def test_mail_that_would_be_left_behind_stops_an_apply_before_its_packages(
+    tmp_path: Path,
+    site: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    mail: list[waiting.Waiting],
+    record: dict[str, Any],
+    missing: bool,
+    refused: bool,
+) -> None:
+    modules = minions.minion(tmp_path, site)
+    needed = [] if missing else modules["smtpout.settings"]()["packages"]
+    monkeypatch.setattr(waiting, "elsewhere", lambda *_: mail)
+    monkeypatch.setitem(modules._dict, "pkg.list_pkgs", lambda: dict.fromkeys(needed, "1.0"))
+    modules.opts["smtpout_state_dir"] = str(tmp_path)
+    Memory(str(tmp_path)).remember({"daemons": {"postfix": record} if record else {}})
+    for test in (True, False):
+        ret = minions.apply(modules, "smtpout.nothing_left_behind", test=test)
+        assert (ret["result"], ret["changes"]) == (not refused, {})
+        assert all(str(each) in str([ret["comment"], ret.get("warnings")]) for each in mail)

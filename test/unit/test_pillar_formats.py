@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from smtpout_core.site import formats
 
 RIGHT: dict[str, list[object]] = {
     "address": ["192.0.2.25", "2001:db8::25", "::1"],
@@ -174,41 +173,41 @@ WRONG: dict[str, list[tuple[object, str]]] = {
 }
 
 
-def test_every_format_is_tried(modules: Any) -> None:
-    assert set(modules["pillar_formats.known"]()) == set(RIGHT) == set(WRONG)
+def test_every_format_is_tried() -> None:
+    assert set(formats.known()) == set(RIGHT) == set(WRONG)
 
 
 @pytest.mark.parametrize(("format", "value"), [(name, value) for name, values in RIGHT.items() for value in values])
-def test_takes(modules: Any, format: str, value: object) -> None:
-    assert modules["pillar_formats.problem"](format, value) is None
+def test_takes(format: str, value: object) -> None:
+    assert formats.problem(format, value) is None
 
 
 @pytest.mark.parametrize(
     ("format", "value", "words"),
     [pytest.param(name, *case, id=f"{name}-{str(case[0])[:40]}") for name, cases in WRONG.items() for case in cases],
 )
-def test_refuses_and_says_why(modules: Any, format: str, value: object, words: str) -> None:
-    found = modules["pillar_formats.problem"](format, value)
+def test_refuses_and_says_why(format: str, value: object, words: str) -> None:
+    found = formats.problem(format, value)
     assert found is not None
     assert words in found
     assert len(found) < 400
 
 
 @pytest.mark.parametrize("format", RIGHT)
-def test_a_line_break_never_passes(modules: Any, format: str) -> None:
+def test_a_line_break_never_passes(format: str) -> None:
     for value in RIGHT[format]:
-        assert modules["pillar_formats.problem"](format, f"{value}\n") == "it has a line break"
+        assert formats.problem(format, f"{value}\n") == "it has a line break"
 
 
 @pytest.mark.parametrize("format", RIGHT)
-def test_what_the_error_calls_right_is_right(modules: Any, format: str) -> None:
-    right, check = modules["pillar_formats.known"]()[format]
+def test_what_the_error_calls_right_is_right(format: str) -> None:
+    right, check = formats.known()[format]
     _, such_as, examples = right.partition(" such as ")
     for example in examples.replace(" or ", ", ").split(", ") if such_as else ():
         assert check(example) is None
 
 
 @given(text=st.text() | st.text(alphabet="a.:@[]()/=%,*&|!\\ #1x-"))
-def test_no_text_raises(modules: Any, text: str) -> None:
-    for _, check in modules["pillar_formats.known"]().values():
+def test_no_text_raises(text: str) -> None:
+    for _, check in formats.known().values():
         assert isinstance(check(text), (str, type(None)))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from minions import Settings
 
 PEM = "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n"
@@ -238,3 +241,65 @@ def test_keys_that_only_look_as_if_they_did_are_not(
 ) -> None:
     change(site)
     assert settings(site)["errors"] == []
+
+
+MANY = [f"d{number:05}.dom" for number in range(10_000)]
+STRANGE = [f"x{number:05}.dom" for number in range(10_000)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s["delivery"].update(domains=dict.fromkeys(STRANGE, "smtp:[192.0.2.1]")),
+        room("opendkim", domains={domain: {"selector": "s2026"} for domain in STRANGE}),
+        room("opendkim", domains={domain: {"selectr": "s2026"} for domain in MANY}),
+        lambda s: s["directory"].update(servers=[f"ldap://{name}{'/' * (len(name) % 2)}" for name in MANY * 2]),
+        maps(x={"entries": {f"a {name}": "b" for name in MANY}}),
+        lambda s: s.update(networks=["10.0.0.0/24"] * 10_001),
+    ],
+    ids=["delivery:domains", "opendkim:domains", "keys", "servers", "a map", "networks"],
+)
+def test_ten_thousand_errors_are_told_within_seconds(
+    settings: Settings, site: dict[str, Any], change: Callable[[dict[str, Any]], Any]
+) -> None:
+    site["domains"] = MANY
+    change(site)
+    start = time.process_time()
+    errors = settings(site)["errors"]
+    assert time.process_time() - start < 5
+    assert len(errors) >= 10_000
+
+
+def test_the_nearest_domain_is_named_for_the_first_strange_ones(settings: Settings, site: dict[str, Any]) -> None:
+    site["delivery"]["domains"] = {f"domain{number}.dom": "smtp:[192.0.2.1]" for number in range(10, 20)}
+    hinted = ["did you mean" in error for error in settings(site)["errors"]]
+    assert hinted == [True] * 3 + [False] * 7
+
+
+def pem(key: rsa.RSAPrivateKey) -> str:
+    """Return a private key as the pillar has it."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+
+
+def test_a_thousand_keys_in_the_pillar_are_read_within_seconds(settings: Settings, site: dict[str, Any]) -> None:
+    key = pem(rsa.generate_private_key(65537, 2048))
+    site["domains"] = MANY[:1_000]
+    site["opendkim"] = {"domains": {domain: {"private_key": key} for domain in site["domains"]}}
+    start = time.process_time()
+    assert settings(site)["errors"] == []
+    assert time.process_time() - start < 5  # OpenSSL's own validation took 44 ms a key
+
+
+@pytest.mark.parametrize("number", ["d", "dmp1", "dmq1", "iqmp"])
+def test_a_key_of_which_a_number_is_another_keys_is_refused(
+    settings: Settings, site: dict[str, Any], number: str
+) -> None:
+    one, other = (rsa.generate_private_key(65537, 2048).private_numbers() for _ in range(2))
+    numbers = {name: getattr(one, name) for name in ("p", "q", "d", "dmp1", "dmq1", "iqmp")}
+    numbers[number] = getattr(other, number)
+    mixed = rsa.RSAPrivateNumbers(**numbers, public_numbers=one.public_numbers)
+    site["opendkim"] = {
+        "domains": {"domain01.dom": {"private_key": pem(mixed.private_key(unsafe_skip_rsa_key_validation=True))}}
+    }
+    (error,) = settings(site)["errors"]
+    assert "can't be read" in error

@@ -10,9 +10,9 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from smtpout_core.daemons.postfix import certificate, trial
 
 MAIN = """
 compatibility_level = 3.6
@@ -44,9 +44,9 @@ pytestmark = [
 
 
 @pytest.fixture
-def tried(modules: dict[str, Callable[..., Any]], tmp_path: Path) -> Callable[..., list[str]]:
+def tried(tmp_path: Path) -> Callable[..., list[str]]:
     """Return a function that tries a configuration with other parameters, and returns what the daemons said."""
-    modules["certificate.create_self_signed"](str(tmp_path / "relay.pem"), "relay.example.com")
+    certificate.create_self_signed(str(tmp_path / "relay.pem"), "relay.example.com")
 
     def run(main: str = "", master: str = "") -> list[str]:
         folder = tmp_path / "staged/etc/postfix"
@@ -54,7 +54,7 @@ def tried(modules: dict[str, Callable[..., Any]], tmp_path: Path) -> Callable[..
         (folder / "main.cf").write_text(MAIN.format(chain=tmp_path / "relay.pem") + main, encoding="utf-8")
         (folder / "master.cf").write_text(MASTER.lstrip() + master, encoding="utf-8")
         names = ("/etc/postfix/main.cf", "/etc/postfix/master.cf")
-        return modules["postfix_trial.complaints"]({name: f"{tmp_path}/staged{name}" for name in names})
+        return trial.complaints({name: f"{tmp_path}/staged{name}" for name in names})
 
     return run
 
@@ -111,3 +111,12 @@ def test_no_program_of_the_sites_is_run(tried: Callable[..., list[str]]) -> None
 def test_only_a_line_feed_ends_a_line(tried: Callable[..., list[str]], space: str) -> None:
     # As postconf(1) reads it: the value goes on behind the space.
     assert tried(master=f"2525 inet n - n - - smtpd\n  -o smtpd_banner=one{space}two\n") == []
+
+
+@pytest.mark.parametrize("umask", [0o027, 0o077])
+def test_a_trial_is_the_same_under_any_umask(tried: Callable[..., list[str]], umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        assert tried() == []
+    finally:
+        os.umask(before)

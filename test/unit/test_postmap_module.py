@@ -233,7 +233,7 @@ def test_a_type_without_files_of_its_own_is_refused(tables: Tables, type: str) -
 
 
 def test_without_postfix_the_error_says_what_is_missing(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("salt.utils.path.which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     with pytest.raises(CommandNotFoundError, match="postmap is not installed"):
         tables.build("lmdb", ROUTES)
 

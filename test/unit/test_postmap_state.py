@@ -277,7 +277,7 @@ def test_a_table_that_cannot_be_built_fails_and_stays(lmdb: Table, entries: dict
 
 @pytest.fixture
 def no_postfix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("salt.utils.path.which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
 
 
 @pytest.mark.usefixtures("no_postfix")
@@ -289,7 +289,7 @@ def test_without_postfix_test_mode_predicts_all_of_a_new_table(table: Table) -> 
 
 def test_without_postfix_test_mode_compares_the_texts(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     table.built(BEFORE)
-    monkeypatch.setattr("salt.utils.path.which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     ret = table.built(AFTER, test=True)
     assert (ret["result"], ret["changes"]) == (None, DIFFERENCE)
     assert table.built({"two words": "x"}, test=True)["result"] is False
@@ -300,3 +300,19 @@ def test_without_postfix_an_apply_fails(table: Table) -> None:
     ret = table.built(AFTER)
     assert (ret["result"], ret["changes"]) == (False, {})
     assert "postmap is not installed" in ret["comment"]
+
+
+@pytest.mark.parametrize("type", ["hash", "lmdb"])
+def test_a_hosts_own_aliases_are_built_as_newaliases_does(modules: Any, states: Any, tmp_path: Path, type: str) -> None:
+    table = Table(modules, states, tmp_path, type)
+    table.path.write_text("www-data: root\nWWW-data: admin\nempty:\npostmaster: root\n", encoding="utf-8")
+    predicted = table.built(program="postalias", test=True)
+    assert predicted["result"] is None, predicted["comment"]
+    done = table.built(program="postalias")
+    assert (done["result"], done["changes"]) == (True, predicted["changes"])
+    assert table.dump(program="postalias") == {"www-data": "root", "postmaster": "root"}
+    again = table.built(program="postalias")
+    assert (again["result"], again["changes"]) == (True, {})
+    for said in (predicted, done, again):
+        assert "the same as 'www-data'" in said["warnings"][0]
+        assert str(table.path) in said["warnings"][0]

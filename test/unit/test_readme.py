@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import yaml
+from smtpout_core.site import schema as schema_rules
 from support import REPOSITORY
 
 README = REPOSITORY / "README.md"
@@ -22,9 +21,9 @@ def current(part: str, generated: str, update: bool) -> None:
         assert written == generated, "what README is generated from has changed: bin/test unit -k readme --update"
 
 
-def test_the_pillar_reference_is_what_the_schema_says(modules: Any, request: pytest.FixtureRequest) -> None:
+def test_the_pillar_reference_is_what_the_schema_says(request: pytest.FixtureRequest) -> None:
     schema = yaml.safe_load((REPOSITORY / "smtpout/schema.yaml").read_text(encoding="utf-8"))
-    current("reference", "\n" + modules["pillar_schema.reference"](schema) + "\n", request.config.getoption("--update"))
+    current("reference", "\n" + schema_rules.reference(schema) + "\n", request.config.getoption("--update"))
 
 
 def test_the_platform_table_is_what_the_platforms_say(request: pytest.FixtureRequest) -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -30,6 +31,7 @@ from slapd_server import (
     running_slapd,
     saslauthd_conf,
 )
+from smtpout_core.change import filters
 
 SASLAUTHD = shutil.which("saslauthd", path="/usr/sbin:/usr/bin")
 needs_saslauthd = pytest.mark.skipif(SASLAUTHD is None, reason="saslauthd is not installed")
@@ -173,7 +175,7 @@ class TestLogins:
         caplog.set_level(logging.NOTSET)
         modules = minion(tmp_path, slapd.pillar())
         assert modules["saslauthd.authenticate"]("usuario01", socket=daemon(saslauthd_conf(slapd.uri)).socket) is True
-        assert modules["directory.check"]() == [slapd.uri]
+        assert modules["smtpout_directory.check"]() == [slapd.uri]
         assert USER_PASSWORD not in caplog.text
         assert BIND_PASSWORD not in caplog.text
 
@@ -182,7 +184,7 @@ class TestLogins:
         self, modules: Any, slapd: Slapd, daemon: Callable[[str], Daemon], password: str
     ) -> None:
         number = list(PASSWORDS.values()).index(password)
-        line = modules["config_text.overridden"]("", {"ldap_bind_pw": password}, ": ").splitlines()[-1] + "\n"
+        line = filters.overridden("", {"ldap_bind_pw": password}, ": ").splitlines()[-1] + "\n"
         configuration = saslauthd_conf(slapd.uri, ldap_bind_dn=f"cn=app{number},ou=mailapps,{BASE}")
         mux = daemon(configuration.replace("ldap_bind_pw: Pass2016Mail\n", line)).socket
         assert modules["saslauthd.authenticate"]("usuario01", USER_PASSWORD, socket=mux) is True
@@ -318,11 +320,32 @@ class TestVerified:
         assert ret["result"] is True
         assert "No login was tried" in ret["comment"]
 
-    @pytest.mark.parametrize(("test", "result"), [(False, False), (True, True)])
-    def test_no_socket(self, verified: Callable[..., Any], test: bool, result: bool) -> None:
-        ret = verified(test=test)
-        assert ret["result"] is result
-        assert ("There is no socket" in ret["comment"]) is not test
+    def test_no_socket(self, verified: Callable[..., Any]) -> None:
+        ret = verified()
+        assert ret["result"] is False
+        assert "There is no socket" in ret["comment"]
+
+    def test_before_saslauthd_is_there_a_dry_run_tries_the_login_at_the_directory(
+        self, verified: Callable[..., Any], slapd: Slapd
+    ) -> None:
+        ret = verified(test=True)
+        assert (ret["result"], ret["comment"]) == (True, "The directory itself takes usuario01's login.")
+        assert ret["warnings"] == [
+            "Not checked: that saslauthd takes it, and no wrong one: saslauthd isn't running yet."
+        ]
+        ret = verified(slapd.pillar() | {"verify": {"user": "usuario01", "password": "old-P@ssw0rd-1"}}, test=True)
+        assert ret["result"] is False
+        assert ret["comment"].endswith("is refused: the name or password is wrong")
+
+    def test_before_saslauthd_is_there_a_dry_run_says_what_it_cannot_try(
+        self, verified: Callable[..., Any], slapd: Slapd, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ret = verified(slapd.pillar() | {"verify": {}}, test=True)
+        assert ret["warnings"] == ["Not checked: that saslauthd answers: saslauthd isn't running yet."]
+        monkeypatch.setitem(sys.modules, "ldap3", None)
+        ret = verified(test=True)
+        assert (ret["result"], ret["comment"]) == (True, "")
+        assert "Not checked: that usuario01 can log in: saslauthd isn't running yet, and ldap3" in ret["warnings"][0]
 
     def test_postfix_not_in_the_group(
         self, verified: Callable[..., Any], slapd: Slapd, daemon: Callable[[str], Daemon], directory: Path

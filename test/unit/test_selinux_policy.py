@@ -87,6 +87,18 @@ def modules(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Any
     return loader.minion_mods(minion_opts(tmp_path, grains=GRAINS, smtpout_state_dir=str(tmp_path / "state")))
 
 
+@pytest.mark.parametrize(("test", "result"), [(True, None), (False, False)])
+def test_before_its_tools_are_there_a_dry_run_says_that_it_could_not_ask(
+    modules: Any, tmp_path: Path, test: bool, result: bool | None
+) -> None:
+    for tool in (tmp_path / "bin").iterdir():
+        tool.unlink()
+    for function, arguments in (("known", WANTED), ("labelled", {"paths": [str(tmp_path)]})):
+        ret = apply(modules, f"selinux_policy.{function}", test=test, **arguments)
+        assert (ret["result"], ret["changes"]) == (result, {})
+        assert ("Not checked: what SELinux's policy says: " in str(ret.get("warnings"))) is test
+
+
 def told(store: Path) -> dict[str, str]:
     """Return what the stand-ins were told."""
     return {path.name: path.read_text(encoding="utf-8").strip() for path in store.iterdir()}

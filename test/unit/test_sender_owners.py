@@ -14,6 +14,11 @@ from typing import Any
 import pytest
 from minions import Settings, minion
 from slapd_server import BASE, PEOPLE, Slapd, needs_slapd, running_slapd
+from smtpout_core.change.parts import File
+from smtpout_core.change.templates import Templates
+from smtpout_core.directory import ask, names
+from smtpout_core.errors import RelayError
+from smtpout_core.host import Host
 
 TYPES = (
     subprocess.run(["postconf", "-m"], check=False, capture_output=True, text=True)
@@ -64,21 +69,26 @@ def owners(slapd: Slapd, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
     """Return what smtpd takes for an address's owners, on a relay whose directory settings are those given."""
 
     @functools.cache
-    def written(**settings: str) -> str:
+    def written(**directory: str) -> str:
         """Write the maps that main.cf names, and return it as postmap takes it."""
         tmp_path = tmp_path_factory.mktemp("maps")
-        modules = minion(tmp_path, slapd.pillar(**settings) | {"verify": {}})
-        postfix = modules["smtpout.settings"]()["postfix"]
+        modules = minion(tmp_path, slapd.pillar(**directory) | {"verify": {}})
+        settings = modules["smtpout.settings"]()
+        postfix = settings["postfix"]
         context = {"purpose": "", "query": "owner_filter", "result": "login_attribute"}
-        rendered = modules["config_set.render"]([
-            {"name": postfix["sender_map"], "source": "salt://smtpout/postfix/ldap.cf.jinja", "context": context},
-            {"name": postfix["sender_names"], "source": "salt://smtpout/postfix/senders.regexp.jinja"},
-            {"name": "/etc/postfix/main.cf", "source": "salt://smtpout/postfix/main.cf.jinja"},
-        ])  # fmt: skip
-        for file in rendered:
-            text = re.sub(r"\w+:/etc/postfix/own_domains", "domain01.dom", file["text"])
-            (tmp_path / Path(file["name"]).name).write_text(text, encoding="utf-8")
-        maps = re.search(r"^smtpd_sender_login_maps = proxy:(.+)$", rendered[-1]["text"], re.MULTILINE)
+        templates = Templates(settings, Host(cache_dir=str(tmp_path / "cache"), cache_file=modules["cp.cache_file"]))
+        texts = {
+            path: templates.rendered(File(path, f"salt://smtpout/postfix/{source}.jinja", context=context)).text
+            for path, source in (
+                (postfix["sender_map"], "ldap.cf"),
+                (postfix["sender_names"], "senders.regexp"),
+                ("/etc/postfix/main.cf", "main.cf"),
+            )
+        }
+        for path, whole in texts.items():
+            text = re.sub(r"\w+:/etc/postfix/own_domains", "domain01.dom", whole)
+            (tmp_path / Path(path).name).write_text(text, encoding="utf-8")
+        maps = re.search(r"^smtpd_sender_login_maps = proxy:(.+)$", texts["/etc/postfix/main.cf"], re.MULTILINE)
         assert maps
         return maps[1].replace("/etc/postfix/", f"{tmp_path}/")
 
@@ -141,10 +151,10 @@ def test_in_active_directory_a_group_owns_nothing(settings: Settings, site: dict
 
 def test_whose_name_is_divided_is_said(slapd: Slapd, tmp_path: Path) -> None:
     divided = {name for names in NAMES.values() for name in names if re.search(r"[, \t\r\n]", name)} | {"jose luis"}
-    assert set(minion(tmp_path, slapd.pillar())["directory_names.divided"]()) == divided
-    assert minion(tmp_path, slapd.pillar())["directory_names.divided"](most=1) != []
+    assert set(names.divided(minion(tmp_path, slapd.pillar())["smtpout.settings"]())) == divided
+    assert names.divided(minion(tmp_path, slapd.pillar())["smtpout.settings"](), most=1) != []
     by_mail = minion(tmp_path, slapd.pillar(login="mail") | {"verify": {}})
-    assert by_mail["directory_names.divided"]() == ["m,n@domain01.dom"]
+    assert names.divided(by_mail["smtpout.settings"]()) == ["m,n@domain01.dom"]
 
 
 def test_verify_warns_of_who_cannot_send_where_only_own_addresses_are_taken(slapd: Slapd, tmp_path: Path) -> None:
@@ -161,6 +171,6 @@ def test_verify_warns_of_who_cannot_send_where_only_own_addresses_are_taken(slap
 
 def test_a_site_where_nobody_could_own_an_address_is_refused(slapd: Slapd, tmp_path: Path) -> None:
     site = slapd.pillar(login="(uid=%u)", login_attribute="mobile") | {"verify": {}}
-    said = minion(tmp_path, site)["directory.refusals"]()
-    assert len(said) == 1
-    assert "smtpout:directory:login_attribute: nobody below" in said[0]
+    *_, whole = ask.trials(minion(tmp_path, site)["smtpout.settings"]())
+    with pytest.raises(RelayError, match="smtpout:directory:login_attribute: nobody below"):
+        whole.ask()

@@ -8,6 +8,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from smtpout_core.site import reading
+from smtpout_core.site import schema as schema_rules
 from support import REPOSITORY
 
 
@@ -21,7 +23,7 @@ def test_the_schema_is_json_schema(schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
-def test_every_default_and_example_is_right(modules: Any, schema: dict[str, Any]) -> None:
+def test_every_default_and_example_is_right(schema: dict[str, Any]) -> None:
     def tried(node: Any, path: str) -> int:
         if isinstance(node, list):
             return sum(tried(part, path) for part in node)
@@ -29,7 +31,7 @@ def test_every_default_and_example_is_right(modules: Any, schema: dict[str, Any]
             return 0
         said = [*([node["default"]] if "default" in node else []), *node.get("examples", [])]
         for value in said:
-            assert modules["pillar_schema.problems"](value, {**node, "$defs": schema["$defs"]}, path) == []
+            assert schema_rules.problems(value, {**node, "$defs": schema["$defs"]}, path) == []
         within = [key for key in ("properties", "patternProperties", "$defs") if key in node]
         parts = [(part, f"{path}:{name}") for key in within for name, part in node[key].items()]
         parts += [(node.get(key), path) for key in ("items", "additionalProperties", "propertyNames", "anyOf", "oneOf")]
@@ -47,8 +49,8 @@ def keys(node: Any, path: str) -> Iterator[tuple[str, Any, bool]]:
         yield from keys(node["additionalProperties"], f"{path}:<name>")
 
 
-def test_every_key_has_a_type_a_meaning_a_default_and_an_example(modules: Any, schema: dict[str, Any]) -> None:
-    found = {path: (part, required) for path, part, required in keys(modules["pillar_reader.read"](schema), "smtpout")}
+def test_every_key_has_a_type_a_meaning_a_default_and_an_example(schema: dict[str, Any]) -> None:
+    found = {path: (part, required) for path, part, required in keys(reading.read(schema), "smtpout")}
     assert {"smtpout:postfix:maps:<name>:type", "smtpout:opendkim:domains:<name>:selector"} <= found.keys()
     for path, (part, required) in found.items():
         meaning = part.get("description", "")

@@ -175,7 +175,44 @@ def test_a_domain_whose_utf8_form_would_be_another_to_postfix_has_none(
     assert list(settings(site)["postfix"]["maps"]["own_domains"]["entries"]) == site["domains"]
 
 
-@pytest.mark.parametrize("fqdn", ["localhost", "relay", ""])
+@pytest.mark.parametrize(
+    ("room", "section", "option", "value", "said"),
+    [
+        ("postfix", "main", "compatibility_level", 3.1, "compatibility_level: 3.1 is not a single line of text"),
+        ("postfix", "main", "default_destination_rate_delay", 0.5, "put it in quotes"),
+        ("opendkim", "options", "SignatureTTL", 1e3, "SignatureTTL: 1000.0 is not"),
+        ("opendkim", "options", "UMask", 18, "UMask: 18 is read as an octal number; put it in quotes, such as '022'"),
+        ("clamav", "milter", "milterSocketMode", 432, "milterSocketMode: 432 is read as an octal number"),
+        ("clamav", "clamd", "LocalSocketMode", 438, "LocalSocketMode: 438 is read as an octal number"),
+    ],
+)
+def test_a_number_that_yaml_has_changed_is_refused(
+    settings: Settings, site: dict[str, Any], room: str, section: str, option: str, value: Any, said: str
+) -> None:
+    site.setdefault(room, {}).setdefault(section, {})[option] = value
+    (error,) = settings(site)["errors"]
+    assert error.startswith(f"smtpout:{room}:{section}:{option}: ")
+    assert said in error
+    assert "put it in quotes" in error
+
+
+def test_what_is_in_quotes_is_taken_as_it_stands(settings: Settings, site: dict[str, Any]) -> None:
+    site["postfix"] = {"main": {"compatibility_level": "3.10"}}
+    site.setdefault("opendkim", {})["options"] = {"UMask": "022"}
+    made = settings(site)
+    assert made["errors"] == []
+    assert made["postfix"]["main"]["compatibility_level"] == "3.10"
+
+
+def test_a_name_that_any_host_may_have_is_refused_in_the_pillar_too(settings: Settings, site: dict[str, Any]) -> None:
+    site["hostname"] = "relay.localdomain"
+    (error,) = settings(site)["errors"]
+    assert error.startswith('smtpout:hostname: "relay.localdomain" is a name that any host may have')
+
+
+@pytest.mark.parametrize(
+    "fqdn", ["localhost", "relay", "", "localhost.localdomain", "vm7.novalocal", "vm7.LocalDomain"]
+)
 def test_a_minion_without_a_qualified_name_needs_one_in_the_pillar(
     settings: Settings, site: dict[str, Any], monkeypatch: pytest.MonkeyPatch, fqdn: str
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import salt.loader
-from support import load, minion_opts
+from support import REPOSITORY, load, minion_opts
 
 GRAINS = {"os": "Debian", "osmajorrelease": 12, "fqdn": "relay.domain01.dom"}
 PACKAGES = {"name": "Salt's Python has what the formula needs", "requirements": "salt://smtpout/requirements.txt"}
@@ -22,6 +22,16 @@ def test_salt_ssh_has_on_the_master_the_settings_that_a_minion_makes(tmp_path: P
     made = wrapper["smtpout.settings"]()
     assert made["valid"]
     assert made == minion["smtpout.settings"]()
+
+
+def test_salt_ssh_compares_the_masters_own_code_with_what_it_serves(tmp_path: Path) -> None:
+    (tmp_path / "smtpout").mkdir()
+    (tmp_path / "smtpout/code.sha256").write_text(f"{'0' * 64}  _states/new.py\n", encoding="utf-8")
+    opts = minion_opts(tmp_path, grains=GRAINS, pillar=load("default"))
+    roots = {"base": [str(REPOSITORY)], "next": [str(tmp_path)]}  # gitfs makes an environment of each branch
+    wrapper = salt.loader.ssh_wrapper({**opts, "__master_opts__": minion_opts(tmp_path, file_roots=roots)}, {}, {})
+    assert wrapper["smtpout.other_code"]("next") == ["_states/new.py"]
+    assert wrapper["smtpout.other_code"]("base") == []
 
 
 @pytest.mark.parametrize("test", [True, False])

@@ -23,6 +23,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ldap_recorder import Recorder, recording
 from minions import GRAINS
+from smtpout_core.change.parts import File
+from smtpout_core.change.templates import Templates
+from smtpout_core.host import Host
 from support import load, minion_opts
 from test_saslauthd import wait_for
 
@@ -62,9 +65,9 @@ class Site:
         if errors:
             assert all(error.startswith("smtpout:") and "\n" not in error for error in errors)
             return None
-        file = {"name": "/etc/x", "source": f"salt://smtpout/{source}", "secret": True, "context": context}
-        text: str = self.functions["config_set.render"]([file])[0]["text"]
-        return text
+        host = Host(cache_dir=str(self.root / "templates"), cache_file=self.functions["cp.cache_file"])
+        file = File("/etc/x", f"salt://smtpout/{source}", mode="0600", secret=True, context=context)
+        return Templates(self.functions["smtpout.settings"](), host).rendered(file).text
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""OpenDKIM: its keys, their DNS records, and its configuration before it is live."""

@@ -1,0 +1,102 @@
+"""Postfix, as the transaction brings it: the last one, when what it refers to answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from smtpout_core import files
+from smtpout_core.change.parts import Daemon, File, Probe, Trial
+from smtpout_core.daemons.groups import Membership
+from smtpout_core.daemons.postfix import check, listen, start
+from smtpout_core.daemons.postfix.certificate import SelfMade
+from smtpout_core.daemons.postfix.table import Aliases, Table
+from smtpout_core.errors import RelayError
+from smtpout_core.host import Host
+
+
+def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
+    """Return Postfix and the host's aliases: what is wanted of them on a site.
+
+    :param settings: the site's.
+    :param host: in test mode Postfix need not be installed yet.
+    """
+    facts = settings["postfix"]
+    return [
+        Daemon("aliases", parts=(Aliases(facts["aliases"], facts["map_type"], bare=host.test),)),
+        Daemon(
+            "postfix",
+            units=(facts["service"],),
+            working=facts["unit"],
+            files=tuple(_files(settings)),
+            parts=(*_tables(facts, host), *_certificates(settings)),
+            settings=tuple(Membership(facts["user"], group) for group in facts["groups"]),
+            check=lambda staged, at: check.check(staged, settings, at),
+            probes=(
+                Probe(
+                    "postfix",
+                    # Postfix asks the directory before it greets users.
+                    {
+                        "directory": facts["directory"],
+                        "unit": facts["unit"],
+                        "patience": settings["directory"]["timeout"] + 10,
+                    },
+                ),
+            ),
+            trials=(Trial("Postfix's user can read the directory's authorities", *_authorities(settings)),),
+            reads=tuple(facts["read_files"]),
+            restart_for={"groups": facts["groups"]},
+            started_with=start.start_only,
+            main=f"{facts['directory']}/main.cf",
+            ignored=start.IGNORED,
+            astray=lambda: "where it listens" if listen.astray(settings) else None,
+        ),
+    ]
+
+
+def _authorities(settings: dict[str, Any]) -> tuple[list[str], Callable[[], None]]:
+    """Return the files of the directory's authorities, and what raises where Postfix's user can't read one."""
+    paths, user = settings["directory"]["authorities"], settings["postfix"]["user"]
+
+    def ask() -> None:
+        if closed := files.unreadable([path for path in paths if os.path.exists(path)], user):
+            raise RelayError(f"smtpout:directory:ca_file: {user} can't read {', '.join(closed)}; it needs no secret")
+
+    return paths, ask
+
+
+def _files(settings: dict[str, Any]) -> Iterator[File]:
+    facts = settings["postfix"]
+    secret = {"mode": "0640", "group": facts["user"], "secret": True}
+    yield _file(f"{facts['directory']}/main.cf", "main.cf")
+    yield _file(f"{facts['directory']}/master.cf", "master.cf")
+    asked = ("which recipients of the site exist", "recipient_filter", "result_attribute")
+    yield _file(facts["recipient_map"], "ldap.cf", context=_lookup(*asked), **secret)
+    if settings["directory"]["senders"] == "own":
+        asked = ("who may send with an address", "owner_filter", "login_attribute")
+        yield _file(facts["sender_map"], "ldap.cf", context=_lookup(*asked), **secret)
+        yield _file(facts["sender_names"], "senders.regexp")
+    if settings["authentication"]["submission"]:
+        yield _file(facts["directory_map"], "directory.cf", **secret)
+    yield _file(f"{facts['sasl_directory']}/smtpd.conf", "smtpd.conf")
+    yield _file(f"/etc/systemd/system/{facts['unit']}.service.d/smtpout.conf", "postfix.service", restart=True)
+
+
+def _lookup(purpose: str, query: str, result: str) -> dict[str, str]:
+    return {"purpose": purpose, "query": query, "result": result}
+
+
+def _file(path: str, source: str, **named: Any) -> File:
+    return File(path, f"salt://smtpout/postfix/{source}.jinja", **named)
+
+
+def _certificates(settings: dict[str, Any]) -> Iterator[SelfMade]:
+    facts = settings["postfix"]
+    if facts["self_made_certificate"]:
+        yield SelfMade(facts["certificate_chain"], settings["hostname"])
+
+
+def _tables(facts: dict[str, Any], host: Host) -> Iterator[Table]:
+    for table in facts["maps"].values():
+        yield Table(table["path"], table["type"], table["entries"], secret=table["secret"], bare=host.test)

@@ -1,0 +1,115 @@
+"""Ask Postfix as its clients do, wherever its configuration says that it listens."""
+
+from __future__ import annotations
+
+import smtplib
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from typing import Any, NamedTuple
+
+from smtpout_core.daemons.postfix import conf, listen
+from smtpout_core.errors import RelayError
+
+# Answers to EHLO of one that took what came before it for a command: not understood (RFC 5321, 4.2.2), or the end.
+UNHEARD = (221, 500, 502)
+
+# What smtpd greets with where a client talks first, from Postfix 3.9 on (postconf(5), smtpd_forbid_unauth_pipelining).
+TOO_EARLY = b"SMTP protocol synchronization"
+
+SERVERS, USERS = "smtp/inet", ("submission/inet", "465/inet")
+
+
+class Greeting(NamedTuple):
+    """What Postfix says first, and what it offers to who is let in."""
+
+    code: int
+    text: str
+    offers: dict[str, str]
+
+
+class _Client(smtplib.SMTP):
+    """SMTP with what an endpoint wants before it: a PROXY line, TLS, or both."""
+
+    def __init__(self, endpoint: listen.Endpoint, timeout: float) -> None:
+        self._endpoint = endpoint
+        super().__init__(timeout=timeout)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        connection = socket.create_connection((host, port), timeout)
+        if self._endpoint.proxy:
+            # The first version of the protocol (haproxy.org, proxy-protocol.txt, 2.1), as a client on this host.
+            family = "TCP6" if ":" in host else "TCP4"
+            connection.sendall(f"PROXY {family} {host} {host} {connection.getsockname()[1]} {port}\r\n".encode())
+        if self._endpoint.tls:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # by address, and maybe self-made
+            connection = context.wrap_socket(connection)
+        return connection
+
+
+def greeting(endpoint: listen.Endpoint, timeout: float = 10) -> Greeting:
+    """Return what an endpoint says to a client.
+
+    :param endpoint: where to connect, and how.
+    :param timeout: seconds to wait for each answer.
+    :raises RelayError: nobody listens, or the answer isn't SMTP's.
+    """
+    try:
+        with _Client(endpoint, timeout) as client:
+            code, text = client.connect(endpoint.asked_at, endpoint.port)
+            if code == -1:
+                raise smtplib.SMTPServerDisconnected("its answer is none of SMTP's")
+            if endpoint.proxy and TOO_EARLY in text:
+                raise smtplib.SMTPResponseException(code, text)
+            if code == 220 and (answer := client.ehlo())[0] in UNHEARD:
+                raise smtplib.SMTPResponseException(*answer)
+            return Greeting(code, text.decode(errors="replace"), dict(client.esmtp_features))
+    except (OSError, smtplib.SMTPException) as error:
+        how = " after a line of the PROXY protocol" if endpoint.proxy else ""
+        raise RelayError(f"{endpoint.place} does not answer as a mail server{how}: {error}") from error
+
+
+def probe(settings: dict[str, Any], patience: float = 10) -> None:
+    """Ask Postfix at each address and port that its configuration says it listens on, as a client there would.
+
+    A service for users may answer 4xx, as while the directory is down: that is no reason to leave a relay without its
+    configuration. One of the site's own may turn this host away: whom it serves is the site's to say.
+
+    :param settings: the site's.
+    :param patience: seconds to wait for each answer.
+    :raises RelayError: an endpoint doesn't serve; which one, and what it says.
+    """
+    asked = listen.asked(settings["postfix"]["directory"])
+    if not asked:
+        raise RelayError("Postfix's configuration has no service that listens for mail")
+    with ThreadPoolExecutor(len(asked)) as pool:
+        for endpoint, answer in zip(asked, pool.map(greeting, asked, repeat(patience)), strict=True):
+            refuse(endpoint, answer)
+
+
+def serves(directory: str = conf.LIVE, unit: str = "postfix", patience: float = 10) -> None:
+    """Ask Postfix whether it greets everywhere that its configuration says, and listens nowhere else.
+
+    :param directory: the configuration directory.
+    :param unit: the unit whose processes are the running Postfix.
+    :param patience: seconds to wait for each answer.
+    :raises RelayError: where it doesn't, and what it says.
+    """
+    settings = {"postfix": {"directory": directory, "unit": unit}}
+    if said := listen.astray(settings):
+        raise RelayError(said)
+    probe(settings, patience)
+
+
+def refuse(endpoint: listen.Endpoint, answer: Greeting) -> None:
+    """Raise where a greeting of a service of the formula's own isn't one to its clients (RFC 5321, 3.1).
+
+    :param endpoint: which.
+    :param answer: what it said.
+    :raises RelayError: the words of the refusal.
+    """
+    refused = answer.code != 220 if endpoint.service == SERVERS else answer.code >= 500
+    if refused and endpoint.service in (SERVERS, *USERS):
+        raise RelayError(f"{endpoint.place} greets with {answer.code} {answer.text}")

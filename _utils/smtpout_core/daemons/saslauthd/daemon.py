@@ -1,0 +1,41 @@
+"""saslauthd, as the transaction brings it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smtpout_core.change.parts import Daemon, File, Probe
+from smtpout_core.daemons import saslauthd
+from smtpout_core.directory import ask
+from smtpout_core.host import Host
+
+
+def described(settings: dict[str, Any], _host: Host) -> list[Daemon]:
+    """Return saslauthd: what is wanted of it on a site.
+
+    :param settings: the site's.
+    """
+    facts = settings["saslauthd"]
+    return [
+        Daemon(
+            "saslauthd",
+            units=(facts["service"],),
+            files=(
+                File(
+                    facts["configuration"],
+                    "salt://smtpout/saslauthd/saslauthd.conf.jinja",
+                    mode="0600",
+                    secret=True,
+                    restart=True,
+                ),
+                File(facts["defaults_file"], "salt://smtpout/saslauthd/defaults.jinja", restart=True),
+                File(facts["unit_file"], "salt://smtpout/saslauthd/saslauthd.service.jinja", restart=True),
+            ),
+            check=lambda staged, host: saslauthd.check(staged, settings, host),
+            probes=(Probe("saslauthd", {"socket": f"{facts['socket_directory']}/mux"}),),
+            # Each of its processes reads them once: without a restart some would check with the old authority for ever.
+            reads=tuple(settings["directory"]["authorities"]),
+            trials=tuple(ask.trials(settings)),
+            reloads=False,
+        )
+    ]

@@ -1,0 +1,24 @@
+"""Names of the directory that don't fit where the site's settings put them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from smtpout_core.directory import ask
+
+
+def divided(settings: dict[str, Any], most: int = 1000) -> list[str]:
+    """Return the names that users log in with and can't send with, as Postfix would part them at a blank or a comma.
+
+    :param settings: the site's.
+    :param most: how many entries are looked at, twice: those that the server finds by the character, and, since no
+        server finds each blank, all that can log in.
+    :raises RelayError: no server serves.
+    """
+    directory = settings["directory"]
+    attribute = directory["login_attribute"]
+    accounts = directory["account_filter"].replace("%%", "%")
+    by_character = f"(&{accounts}(|({attribute}=* *)({attribute}=*,*)))"
+    entries = [entry for each in (by_character, accounts) for entry in ask.values(settings, each, attribute, most)]
+    return sorted({name for names in entries for name in names if re.search(r"[\s,]", name, re.ASCII)})

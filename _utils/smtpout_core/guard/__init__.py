@@ -1,0 +1,1 @@
+"""What stands around the daemons: the host's firewall and SELinux."""

@@ -1,0 +1,1 @@
+"""From the pillar to the settings: pure, no host is asked."""

@@ -1,0 +1,323 @@
+"""What follows from a site that is right and from its platform: paths, searches, keys, the milter chain, maps.
+
+Here it is derived once, for every template and state; :mod:`smtpout_core.site.settings` is who asks.
+"""
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from smtpout_core.site import map_format
+
+# What a login preset searches with, and the attribute that then holds the login (saslauthd's LDAP_SASLAUTHD: %u is what
+# the user typed whole, since saslauthd runs with -r; %U would let user@any.domain in as user).
+LOGINS = {
+    "account_name": ("sAMAccountName=%u", "sAMAccountName"),
+    "upn": ("userPrincipalName=%u", "userPrincipalName"),
+    "mail": ("mail=%u", "mail"),
+    "uid": ("uid=%u", "uid"),
+}
+
+# What a recipient preset searches with (ldap_table(5): %s is the whole address, escaped by Postfix).
+RECIPIENTS = {
+    "mail": "(mail=%s)",
+    "proxy_addresses": "(|(mail=%s)(proxyAddresses=smtp:%s))",
+}
+
+# What a preset finds besides people: in Active Directory groups have an account name, too.
+PEOPLE = {"account_name": "(objectClass=user)", "upn": "(objectClass=user)"}
+
+# No ::ffff:127.0.0.0/104: an IPv4-mapped client is an IPv4 one to Postfix and OpenDKIM (smtpd_peer.c of Postfix).
+LOOPBACK = ["127.0.0.0/8", "::1/128"]
+
+# What a stranger who writes from one of the site's domains is told (access(5)).
+STRANGER = "REJECT log in to send from this domain"
+
+
+def presets() -> dict[str, list[str]]:
+    """Return the names that stand for a search: of ``logins`` and of ``recipients``."""
+    return {"logins": list(LOGINS), "recipients": list(RECIPIENTS)}
+
+
+def merged(base: Any, over: Any) -> Any:
+    """Return a copy of ``base`` with ``over`` laid over it: dictionaries merge, anything else replaces."""
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return copy.deepcopy(over)
+    return {
+        **copy.deepcopy(base),
+        **{key: merged(base.get(key), value) for key, value in over.items()},
+    }
+
+
+def derived(
+    site: dict[str, Any], facts: dict[str, Any], services: dict[str, Any], grains: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a site merged with its platform's facts and with what follows from both.
+
+    :param site: what stands below ``smtpout`` over the schema's defaults, and is right.
+    :param facts: those of the platform, from ``platforms.yaml``, and its name as ``platform``.
+    :param services: the stock services of master.cf, from ``postfix/master.yaml``.
+    :param grains: the minion's.
+    """
+    site = _in_one_form(site)
+    made = merged(facts, site)
+    made.setdefault("repositories", [])
+    made["hostname"] = site.get("hostname") or grains["fqdn"]
+    made["packages"] = _packages(site, facts)
+    made["directory"] |= _searches(site) | {"authorities": _authorities(made)}
+    made["opendkim"] |= _signing(site, made["opendkim"])
+    made["opendkim"].setdefault("nameservers", grains.get("dns", {}).get("nameservers", []))
+    made["saslauthd"]["defaults"] = _login_settings(made["saslauthd"])
+    made["clamav"] |= _scanning(site, facts["clamav"])
+    made["milters"] = _milters(made)
+    made["postfix"] |= _relaying(site, made, services)
+    made["firewall"]["services"] = _let_in(facts["firewall"]["services"], made["postfix"]["services"])
+    made["selinux"] |= _labelled(made, grains)
+    if made["selinux"]["active"]:
+        made["packages"] = sorted({*made["packages"], *made["selinux"]["packages"]})
+    return made
+
+
+def _packages(site: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    """Return the distribution's packages: of each daemon that is to run, and of the types of map that the site uses."""
+    rooms = ["postfix", "saslauthd", *(room for room in ("clamav", "opendkim") if site[room]["enabled"])]
+    kinds = [site["postfix"].get("map_type"), *(table.get("type") for table in site["postfix"]["maps"].values())]
+    of_maps = facts["postfix"]["map_packages"]
+    return sorted(
+        {name for room in rooms for name in facts[room]["packages"]}
+        | {name for kind in kinds for name in of_maps.get(kind, [])}
+    )
+
+
+def _in_one_form(site: dict[str, Any]) -> dict[str, Any]:
+    """Return the site with its domains and networks in the one form in which every daemon compares them.
+
+    Domains in lower case (RFC 4343). Networks as RFC 5952 has them: Postfix compares numbers, OpenDKIM texts.
+    """
+    site["domains"] = list(dict.fromkeys(domain.lower() for domain in site["domains"]))
+    for room in ("delivery", "opendkim"):
+        site[room]["domains"] = {domain.lower(): own for domain, own in site[room]["domains"].items()}
+    site["networks"] = list(dict.fromkeys(map(_network, site["networks"])))
+    site["opendkim"]["trusted_hosts"] = [_network(host) for host in site["opendkim"]["trusted_hosts"]]
+    return site
+
+
+def _network(written: str) -> str:
+    """Return a network or an address; a host's name in lower case."""
+    try:
+        return str(ipaddress.ip_network(written) if "/" in written else ipaddress.ip_address(written))
+    except ValueError:
+        return written.lower()
+
+
+def _forms(domain: str) -> list[str]:
+    """Return the forms in which an envelope may name a domain: of A-labels, the UTF-8 one as well (RFC 5890, RFC 6531).
+
+    Not for OpenDKIM, which looks nothing up beyond ASCII. Postfix turns neither form into the other. It folds case, and
+    that would make another domain of straße.dom, strasse.dom: such a name stays in its A-label form alone, and so does
+    one that no domain can have.
+    """
+    labels = [
+        label[4:].encode().decode("punycode") if label.startswith("xn--") else label for label in domain.split(".")
+    ]
+    written = ".".join(labels)
+    shown = re.sub("[\u200c\u200d]", "", written)  # joiners, which are part of some scripts' words
+    return list(dict.fromkeys([domain, written if shown.isprintable() and shown.casefold() == shown else domain]))
+
+
+def _searches(site: dict[str, Any]) -> dict[str, Any]:
+    """Return the directory searches: who may log in, which recipients exist, who owns a sender address."""
+    directory = site["directory"]
+    login_filter, login_attribute = LOGINS.get(directory["login"], (directory["login"], ""))
+    login_attribute = directory.get("login_attribute", login_attribute)
+    recipient_filter = RECIPIENTS.get(directory["recipients"], directory["recipients"])
+    parts = [_anybody(login_filter), f"({login_attribute}=*)", PEOPLE.get(directory["login"], "")]
+    accounts = "".join(dict.fromkeys(parts))
+    # smtpd parts owners at commas and blanks. No filter finds blanks: OpenLDAP takes "(mail=* *)" for everybody, Samba
+    # for nobody; they are left to a table behind this one (postfix/senders.regexp.jinja).
+    whole = f"(!({login_attribute}=*,*))"
+    return {
+        "login_filter": login_filter,
+        "login_attribute": login_attribute,
+        "recipient_filter": recipient_filter,
+        "account_filter": f"(&{accounts})",
+        "owner_filter": f"(&{_parenthesised(recipient_filter)}{accounts}{whole})",
+    }
+
+
+def _authorities(made: dict[str, Any]) -> list[str]:
+    """Return the files of authorities that the directory's certificates are checked with; none without TLS."""
+    directory = made["directory"]
+    if not (directory["start_tls"] or any(server.startswith("ldaps:") for server in directory["servers"])):
+        return []
+    return [directory.get("ca_file", made["postfix"]["trust_store"])]
+
+
+def _anybody(login_filter: str) -> str:
+    """Return a login filter that finds all who can log in, as ldap_table(5) has it; nothing where no wildcard fits.
+
+    An extensible match compares with a whole value (RFC 4515).
+    """
+    if re.search(r":=[^)]*%[^%]", login_filter):
+        return ""
+    filled = re.sub(r"%(.)", lambda token: "%%" if token[1] == "%" else "*", login_filter)
+    return _parenthesised(re.sub(r"\*+", "*", filled))
+
+
+def _parenthesised(ldap_filter: str) -> str:
+    """Return a filter that can stand in another one; libldap takes ``a=b`` too."""
+    return ldap_filter if ldap_filter.startswith("(") else f"({ldap_filter})"
+
+
+def _signing(site: dict[str, Any], opendkim: dict[str, Any]) -> dict[str, Any]:
+    """Return the signing keys, one a domain, and the hosts whose mail is signed."""
+    directory = opendkim["directory"]
+    keys = []
+    for domain in site["domains"]:
+        own = opendkim["domains"].get(domain, {})
+        selector = own.get("selector", opendkim["selector"])
+        path = own.get("key_file", f"{directory}/keys/{domain}.{selector}.private")
+        keys.append({"domain": domain, "selector": selector, "path": path, "from_pillar": "private_key" in own})
+    return {
+        "signing_keys": keys,
+        "private_keys": {d: own["private_key"] for d, own in opendkim["domains"].items() if "private_key" in own},
+        "hosts": list(dict.fromkeys([*LOOPBACK, *site["networks"], *site["opendkim"]["trusted_hosts"]])),
+        "key_table": f"{directory}/KeyTable",
+        "signing_table": f"{directory}/SigningTable",
+        "hosts_file": f"{directory}/TrustedHosts",
+    }
+
+
+def _login_settings(saslauthd: dict[str, Any]) -> dict[str, str]:
+    """Return what saslauthd's settings file says, in the platform's variables.
+
+    ``-r`` hands the login over whole, with the part after the @ (LDAP_SASLAUTHD, %u).
+    """
+    seconds = saslauthd["cache_seconds"]
+    known = {
+        "directory": saslauthd["socket_directory"],
+        "flags": f"-r -c -t {seconds}" if seconds else "-r",
+        "processes": saslauthd["processes"],
+    }
+    return {name: value.format(**known) for name, value in saslauthd["defaults"].items()}
+
+
+def _scanning(site: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the scanner's daemons, facts kept apart from the site's own options for each."""
+    clamav = site["clamav"]
+    daemons = {daemon: {**facts[daemon], "options": clamav[daemon]} for daemon in ("clamd", "milter", "freshclam")}
+    sockets = [facts["clamd"]["socket_unit"]] if "socket_unit" in facts["clamd"] else []
+    daemons["clamd"]["units"] = [*sockets, f"{facts['clamd']['service']}.service"]
+    return {
+        **daemons,
+        "socket": clamav.get("socket", facts["milter"]["socket"]),
+        "clamd_socket": clamav.get("clamd_socket", f"unix:{facts['clamd']['socket']}"),
+    }
+
+
+def _milters(made: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the milter chain in its order: what a virus scanner would change must not be signed yet.
+
+    ``socket`` is what Postfix connects to (MILTER_README: unix:path or inet:host:port); ``action`` is what Postfix does
+    when the milter doesn't answer.
+    """
+    scan_failure = {"Accept": "accept", "Reject": "reject"}.get(made["clamav"]["on_fail"], "tempfail")
+    chain = [
+        ("clamav", made["clamav"]["enabled"], made["clamav"]["socket"], scan_failure),
+        ("opendkim", made["opendkim"]["enabled"], made["opendkim"]["socket"], made["opendkim"]["on_fail"]),
+    ]
+    return [
+        {"name": name, "socket": _postfix_socket(socket), "action": action}
+        for name, enabled, socket, action in chain
+        if enabled
+    ]
+
+
+def _let_in(ports: dict[str, int], services: dict[str, Any]) -> dict[str, int]:
+    """Return what clients come in by: of the firewall's services, with their ports, those that Postfix serves.
+
+    A service that the site's pillar adds may be for the relay itself, or for a content filter: it isn't let in.
+    """
+    stock = {"smtp": "smtp/inet", "smtps": "465/inet", "smtp-submission": "submission/inet"}
+    return {name: port for name, port in ports.items() if stock[name] in services}
+
+
+def _labelled(made: dict[str, Any], grains: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whether SELinux is to be told something, and what: types of files by path, and of TCP ports."""
+    selinux, clamav, opendkim = made["selinux"], made["clamav"], made["opendkim"]
+    running = grains.get("selinux", {}).get("enabled", False)
+    if not (running and selinux["managed"] and "packages" in selinux):
+        return {"active": False}
+    aliases = map_format.files(made["postfix"]["aliases"], made["postfix"]["map_type"])
+    labels = dict.fromkeys(aliases, selinux["aliases_label"])
+    ports = {}
+    if opendkim["enabled"]:
+        labels |= {key["path"]: selinux["dkim_key_label"] for key in opendkim["signing_keys"]}
+        if match := re.match(r"inet:(\d+)@", opendkim["socket"]):
+            ports[match[1]] = selinux["opendkim_port_label"]
+    if clamav["enabled"] and clamav["clamd_socket"].startswith("tcp:"):
+        ports[clamav["clamd_socket"].rpartition(":")[2]] = selinux["clamd_port_label"]
+    return {"active": True, "labels": labels, "ports": ports}
+
+
+def _postfix_socket(socket: str) -> str:
+    """Return a milter's own ``inet:port@host`` as Postfix says it, ``inet:host:port``."""
+    if match := re.fullmatch(r"inet:(\d+)@(.+)", socket):
+        host = {"localhost": "127.0.0.1"}.get(match[2], match[2])
+        return f"inet:{host}:{match[1]}"
+    return socket
+
+
+def _postfix_network(network: str) -> str:
+    """Return a network as mynetworks has it: an IPv6 address stands in brackets, or it would be a table's name."""
+    address, slash, length = network.partition("/")
+    return f"[{address}]{slash}{length}" if ":" in address else network
+
+
+def _nexthop(written: str) -> str:
+    """Return a nexthop with its transport: what stands before the first colon outside brackets (transport(5))."""
+    return f"smtp:{written}" if written.startswith("[") or ":" not in written else written
+
+
+def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any]) -> dict[str, Any]:
+    """Return what Postfix alone needs: paths, services and maps."""
+    postfix = made["postfix"]
+    directory, indexed = postfix["directory"], postfix["map_type"]
+    if not site["authentication"]["submission"]:
+        stock = {name: service for name, service in stock.items() if name not in ("submission/inet", "465/inet")}
+    services = merged(stock, postfix["master"])
+    delivery = site["delivery"]
+    routes = {
+        form: _nexthop(delivery["domains"].get(domain, delivery["nexthop"]))
+        for domain in site["domains"]
+        for form in _forms(domain)
+    }
+    own = dict.fromkeys(routes, STRANGER)
+    maps = [
+        {"name": name, "type": indexed, "entries": entries, "secret": False}
+        for name, entries in (("own_domains", own), ("transport_maps", routes))
+    ]
+    for name, table in site["postfix"]["maps"].items():
+        maps.append({"name": name, "type": indexed, "secret": False, **table})
+    chain = site["tls"].get("chain_file", postfix["certificate"])
+    slug = re.sub(r"[^a-z0-9]+", "-", site["organisation"].lower()).strip("-")
+    return {
+        "maps": {table["name"]: {**table, "path": f"{directory}/{table['name']}"} for table in maps},
+        "services": {name: service for name, service in services.items() if service is not None},
+        "recipient_map": f"{directory}/people-{slug}.ldap",
+        "sender_map": f"{directory}/senders-{slug}.ldap",
+        "sender_names": f"{directory}/senders-{slug}.regexp",
+        "directory_map": f"{directory}/directory-{slug}.ldap",
+        "trusted_networks": [_postfix_network(network) for network in dict.fromkeys([*LOOPBACK, *site["networks"]])],
+        "certificate_chain": chain,
+        # Of what main.cf and the directory's maps name: processes read these once, when they start.
+        "read_files": list(dict.fromkeys([chain, postfix["trust_store"], *made["directory"]["authorities"]])),
+        "self_made_certificate": "chain_file" not in site["tls"],
+        "groups": [made["saslauthd"]["group"]]
+        + ([made["clamav"]["milter"]["group"]] if made["clamav"]["enabled"] else [])
+        + ([made["opendkim"]["group"]] if made["opendkim"]["enabled"] else []),
+    }

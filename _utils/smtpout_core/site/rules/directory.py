@@ -1,0 +1,89 @@
+"""The directory: who logs in, which recipients there are, by whom that is tried."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from smtpout_core.site.rules.finding import Found, Rule, Site
+
+# saslauthd's lak.c cuts the list of servers there.
+SERVER_BYTES = 1023
+
+
+def _encryption(site: Site, _facts: dict[str, Any]) -> Found:
+    """What the site believes to be encrypted has to be."""
+    directory = site["directory"]
+    schemes = [server.partition(":")[0].lower() for server in directory["servers"]]
+    for index, scheme in enumerate(schemes):
+        if directory["start_tls"] and scheme != "ldap":
+            yield (
+                f"directory:servers:{index}",
+                directory["servers"][index],
+                (
+                    "and smtpout:directory:start_tls don't go together: STARTTLS is for ldap://; set that to false "
+                    "or write ldap://"
+                ),
+            )
+        elif "ca_file" in directory and scheme == "ldap" and not directory["start_tls"]:
+            yield (
+                f"directory:servers:{index}",
+                directory["servers"][index],
+                (
+                    "is not encrypted, although smtpout:directory:ca_file is there; write ldaps:// or set "
+                    "smtpout:directory:start_tls"
+                ),
+            )
+
+
+def _servers(site: Site, _facts: dict[str, Any]) -> Found:
+    first: dict[str, int] = {}
+    for index, written in enumerate(site["directory"]["servers"]):
+        server = written.lower().rstrip("/")
+        earlier = first.setdefault(server, index)
+        if earlier != index:
+            yield f"directory:servers:{index}", server, f"repeats smtpout:directory:servers:{earlier}"
+    if len(" ".join(site["directory"]["servers"])) > SERVER_BYTES:
+        yield "directory:servers", None, f"together they have more than {SERVER_BYTES} bytes, and saslauthd cuts them"
+
+
+def _searches(site: Site, facts: dict[str, Any]) -> Found:
+    """Without what the user typed, a search finds the same entry whoever asks."""
+    directory = site["directory"]
+    login, recipients = directory["login"], directory["recipients"]
+    if login not in facts["logins"]:
+        if not re.search(r"%[uU]", login.replace("%%", "")):
+            yield "directory:login", login, "has neither %u nor %U, what the user typed: it would find the same for all"
+        if directory["senders"] == "own" and "login_attribute" not in directory:
+            yield (
+                "directory:login_attribute",
+                None,
+                (
+                    "missing; with a filter as login and senders: own, it must name the attribute that holds what "
+                    "users log in with (or set smtpout:directory:senders to any)"
+                ),
+            )
+    if recipients not in facts["recipients"]:
+        if not re.search(r"%[suSU]", recipients.replace("%%", "")):
+            yield "directory:recipients", recipients, "has neither %s nor %u, the address: every one would be found"
+        if unknown := re.search(r"%[rR]", recipients.replace("%%", "")):
+            yield "directory:recipients", recipients, f"has {unknown[0]}, which only saslauthd knows; right is %s"
+
+
+def _verify(site: Site, _facts: dict[str, Any]) -> Found:
+    verify, login = site["verify"], site["directory"]["login"]
+    for one, other in (("user", "password"), ("password", "user")):
+        if one in verify and other not in verify:
+            yield f"verify:{other}", None, "missing: user and password go together"
+    if "user" in verify and login in {"mail", "upn"} and "@" not in verify["user"]:
+        yield "verify:user", verify["user"], f"has no @, and users log in with {login}: the login would be refused"
+    if "user" in verify and login == "account_name" and "@" in verify["user"]:
+        yield "verify:user", verify["user"], "has an @, and users log in with account_name: the login would be refused"
+
+
+RULES: list[Rule] = [
+    (_encryption, ("directory:servers", "directory:start_tls", "directory:ca_file")),
+    (_servers, ("directory:servers",)),
+    (_searches, ("directory:login", "directory:recipients", "directory:senders", "directory:login_attribute")),
+    (_verify, ("verify:user", "directory:login")),
+]

@@ -1,0 +1,74 @@
+"""Who the relay is, and whose mail it takes."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from smtpout_core.site import formats
+from smtpout_core.site.rules.finding import Found, Rule, Site
+
+# Strange domains of which the nearest one is looked for: among 10,000 that takes half a second.
+HINTS = 3
+
+# What distributions and clouds fill a host's name up with (RFC 6761 has localhost and invalid).
+FILLERS = {"localdomain", "localdomain4", "localdomain6", "localhost", "invalid", "novalocal", "openstacklocal"}
+
+
+def _domains_in_either_case(site: Site, _facts: dict[str, Any]) -> Found:
+    """DNS, Postfix's maps and DKIM compare domains without case (RFC 4343)."""
+    lists = [("domains", list(enumerate(site["domains"])))]
+    lists += [
+        (f"{room}:domains", [(name, name) for name in site[room]["domains"]]) for room in ("delivery", "opendkim")
+    ]
+    for path, items in lists:
+        first: dict[str, Any] = {}
+        for key, domain in items:
+            earlier = first.setdefault(domain.lower(), key)
+            if earlier != key:
+                yield f"{path}:{key}", domain, f"is the same domain as smtpout:{path}:{earlier}; remove one"
+
+
+def _strange_domains(site: Site, _facts: dict[str, Any]) -> Found:
+    """What is said of a domain that isn't the site's would never be used."""
+    own = {domain.lower() for domain in site["domains"]}
+    hints = HINTS
+    for room in ("delivery", "opendkim"):
+        for domain in site[room]["domains"]:
+            if domain.lower() not in own:
+                near = difflib.get_close_matches(domain.lower(), own, 1) if hints else []
+                hints = max(hints - 1, 0)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                yield (
+                    f"{room}:domains:{domain}",
+                    domain,
+                    f"is not one of smtpout:domains; add it there or remove it here{hint}",
+                )
+
+
+def _hostname(site: Site, facts: dict[str, Any]) -> Found:
+    """A greeting needs a qualified name (RFC 5321, 4.1.1.1); mail to the relay's own name stays on it."""
+    name = site.get("hostname") or facts["grains"]["fqdn"]
+    filler = name.lower().rpartition(".")[2] in FILLERS
+    if formats.problem("domain", name) is not None:
+        yield "hostname", None, f"missing, and this minion's own name, {name}, is not fully qualified"
+    elif filler and "hostname" not in site:
+        yield "hostname", None, f"missing, and this minion's own name, {name}, is one that any host may have"
+    elif filler:
+        yield "hostname", name, "is a name that any host may have, and no receiver finds; right is the relay's in DNS"
+    elif name.lower() in (domain.lower() for domain in site["domains"]):
+        yield (
+            "hostname",
+            name,
+            (
+                "is one of smtpout:domains, whose mail would stay on the relay; right is a name below it such as "
+                f"relay.{name}"
+            ),
+        )
+
+
+RULES: list[Rule] = [
+    (_domains_in_either_case, ("domains", "delivery:domains", "opendkim:domains")),
+    (_strange_domains, ("domains", "delivery:domains", "opendkim:domains")),
+    (_hostname, ("hostname", "domains")),
+]

@@ -1,0 +1,131 @@
+"""Ask the running relay whether it does what the site says: what ``smtpout.verify`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+from smtpout_core.directory import ask
+from smtpout_core.errors import RelayError
+from smtpout_core.host import Host
+from smtpout_core.verify import filters, logins, postfix
+
+
+class Doubt(RelayError):
+    """What is asked works, and somebody should look at it all the same."""
+
+
+class Check(NamedTuple):
+    """A sentence that is to be true, the unit to look at where it isn't, and what asks.
+
+    :param own: whether it tells of the relay's daemons alone, and not of a directory or a disk besides.
+    """
+
+    sentence: str
+    unit: str
+    ask: Callable[[], str]
+    own: bool = True
+
+
+def run(settings: dict[str, Any], _host: Host) -> list[dict[str, str]]:
+    """Make every check; each daemon is asked by its own protocol.
+
+    :param settings: the site's.
+    :return: one ``{"check": ..., "state": "ok" | "warning" | "failed", "seen": ...}`` a check. What failed says which
+        unit to look at.
+    """
+    asked = _checks(settings)
+    # At once: a directory that hangs is waited for by three of them.
+    with ThreadPoolExecutor(len(asked)) as pool:
+        checks = list(pool.map(_outcome, asked))
+    risks = _risks(settings)
+    if settings["directory"]["senders"] == "own" and checks[-1]["state"] != "failed":  # the directory, which serves
+        risks += logins.who_cannot_send(settings)
+    return checks + [{"check": check, "state": "warning", "seen": seen} for check, seen in risks]
+
+
+def failing(settings: dict[str, Any]) -> dict[str, str]:
+    """Return which of the daemons don't do what the site says, and what was seen of each: the proof of a change.
+
+    Not what is another's fault: a directory that is down keeps no right configuration from going live.
+
+    :param settings: the site's.
+    """
+    asked = [check for check in _checks(settings) if check.own]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        outcomes = list(pool.map(_outcome, asked))
+    return {outcome["check"]: outcome["seen"] for outcome in outcomes if outcome["state"] == "failed"}
+
+
+def _checks(settings: dict[str, Any]) -> list[Check]:
+    unit = settings["postfix"]["unit"]
+    asked = [
+        Check("Postfix greets and offers what it should", unit, partial(postfix.greeting, settings)),
+        Check("Postfix listens where its configuration says", unit, partial(postfix.listening, settings)),
+    ]
+    asked += [
+        Check(f"users are served on port {port}", unit, partial(postfix.users_greeted, settings, service), own=False)
+        for service, port in (("submission/inet", 587), ("465/inet", 465))
+        if service in settings["postfix"]["services"]
+    ]
+    asked.append(Check("the queue has room for mail", "", partial(postfix.room, settings), own=False))
+    if settings["clamav"]["enabled"]:
+        scanner = settings["clamav"]["clamd"]["service"]
+        asked.append(Check("the scanner finds the EICAR test virus", scanner, partial(filters.scan, settings)))
+    units = {"clamav": settings["clamav"]["milter"]["service"], "opendkim": settings["opendkim"]["service"]}
+    asked += [
+        Check(f"the {name} milter answers", units[name], partial(filters.answer, settings, name))
+        for name in (milter["name"] for milter in settings["milters"])
+    ]
+    asked.append(Check("logins are checked", settings["saslauthd"]["service"], partial(logins.daemon, settings)))
+    asked.append(Check("the directory answers as the pillar says", "", partial(_directory, settings), own=False))
+    return asked
+
+
+def _outcome(check: Check) -> dict[str, str]:
+    """Return the outcome of one check: it returns what it saw, or raises with what is wrong with the unit."""
+    try:
+        return {"check": check.sentence, "state": "ok", "seen": check.ask()}
+    except Doubt as doubt:
+        return {"check": check.sentence, "state": "warning", "seen": str(doubt)}
+    except RelayError as error:  # one without ldap3 keeps none of the others back
+        advice = f" (systemctl status {check.unit}; journalctl -u {check.unit})" if check.unit else ""
+        return {"check": check.sentence, "state": "failed", "seen": f"{error}{advice}"}
+
+
+def _directory(settings: dict[str, Any]) -> str:
+    """Return the directory servers that serve as the pillar says; one is enough for mail and logins."""
+    faults, servers = ask.faults(settings), settings["directory"]["servers"]
+    if len(faults) == len(servers):
+        raise RelayError("\n".join(faults.values()))
+    if faults:
+        raise Doubt("\n".join(faults.values()))
+    return ", ".join(servers)
+
+
+def _risks(settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what an administrator should know though nothing failed: what was hoped for, and why it isn't so."""
+    risks = [
+        (
+            f"mail never passes {milter['name']} unseen",
+            f"smtpout:{milter['name']}:on_fail lets it when there is no answer",
+        )
+        for milter in settings["milters"]
+        if milter["action"] == "accept"
+    ]
+    if settings["authentication"]["clear_text_on_25"]:
+        seen = "smtpout:authentication:clear_text_on_25 lets them cross the network in clear text"
+        risks.append(("passwords are encrypted on port 25", seen))
+    clear = [server for server in settings["directory"]["servers"] if server.startswith("ldap://")]
+    if clear and not settings["directory"].get("start_tls"):
+        seen = f"{', '.join(clear)} gets them in clear text: ldaps:// or smtpout:directory:start_tls would not"
+        risks.append(("passwords are encrypted on their way to the directory", seen))
+    if "user" not in settings["verify"]:
+        risks.append(("a user can log in", "smtpout:verify has no user, so no login was tried"))
+    try:
+        risks += postfix.risks(settings)
+    except RelayError as error:
+        risks.append(("mail leaves the relay", f"Postfix can't be asked: {error}"))
+    return risks

@@ -1,0 +1,24 @@
+"""What is asked about logins: whether saslauthd answers, and who can log in and not send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smtpout_core.daemons import saslauthd
+from smtpout_core.directory import names
+
+
+def daemon(settings: dict[str, Any]) -> str:
+    """Return where saslauthd answers."""
+    path = f"{settings['saslauthd']['socket_directory']}/mux"
+    saslauthd.ping(path)
+    return path
+
+
+def who_cannot_send(settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return that users log in with names that Postfix can't compare, if any do."""
+    if not (found := names.divided(settings)):
+        return []
+    shown = ", ".join(map(repr, found[:3])) + (", ..." if len(found) > 3 else "")
+    seen = f"{len(found)} can't, for a blank or a comma in the name that they log in with: {shown}; rename them"
+    return [("users can send with their own addresses", seen)]

@@ -1,0 +1,110 @@
+"""What Postfix is asked: its greetings, its ports, its room and its queue."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from smtpout_core.daemons.postfix import certificate, conf, listen, queue, smtp
+from smtpout_core.errors import RelayError
+
+SOON = 30  # days: who renews automatically does so before (Let's Encrypt's clients, 30 days)
+
+
+def greeting(settings: dict[str, Any]) -> str:
+    """Return the greeting on port 25; raise where name, STARTTLS or AUTH aren't as main.cf and the pillar say."""
+    tls = has_tls(settings)
+    said = [_greeting(settings, endpoint, tls) for endpoint in _endpoints(settings, smtp.SERVERS)]
+    return said[0]
+
+
+def has_tls(settings: dict[str, Any]) -> bool:
+    """Tell whether Postfix is to offer TLS; the pillar's postfix:main can say otherwise."""
+    level = conf.values(settings["postfix"]["directory"], "smtpd_tls_security_level")["smtpd_tls_security_level"]
+    return level in ("may", "encrypt")
+
+
+def users_greeted(settings: dict[str, Any], service: str) -> str:
+    """Return that users get a greeting; raise with what they get instead, as while the directory doesn't answer."""
+    patience = settings["directory"]["timeout"] + 10  # Postfix asks the directory first
+    places = []
+    for endpoint in _endpoints(settings, service):
+        answer = smtp.greeting(endpoint, patience)
+        if answer.code != 220:
+            # What only the directory table of main.cf's users_client_restrictions answers with.
+            why = "; so it does while Postfix can't ask the directory: look there first" if answer.code == 451 else ""
+            raise RelayError(f"{endpoint.place} greets users with {answer.code} {answer.text}{why}")
+        places.append(endpoint.place)
+    return f"{' and '.join(places)} {'greets' if len(places) == 1 else 'greet'}"
+
+
+def listening(settings: dict[str, Any]) -> str:
+    """Return where Postfix listens; raise where that isn't where its configuration says, or it doesn't answer there."""
+    if said := listen.astray(settings):
+        raise RelayError(said)
+    smtp.probe(settings)
+    return ", ".join(dict.fromkeys(map(str, listen.endpoints(settings["postfix"]["directory"]))))
+
+
+def room(settings: dict[str, Any]) -> str:
+    """Return how much room the queue's file system has; Postfix wants one and a half of its largest message."""
+    wants = conf.values(settings["postfix"]["directory"], "queue_directory", "message_size_limit", "queue_minfree")
+    spool = wants["queue_directory"]
+    disk = os.statvfs(spool)
+    free = disk.f_bavail * disk.f_frsize
+    wanted = max(int(wants["message_size_limit"]) * 3 // 2, int(wants["queue_minfree"]))
+    seen = f"{free >> 20} MiB are free below {spool}"
+    if free < wanted or (disk.f_files and not disk.f_favail):
+        raise RelayError(f"{seen}, Postfix wants {wanted >> 20}: until then it answers 452 to all mail; make room")
+    return seen
+
+
+def risks(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what an administrator should know of Postfix though nothing failed: TLS, certificates, mail that waits."""
+    if not has_tls(settings):
+        yield "mail is encrypted where the other side can", "smtpd_tls_security_level in smtpout:postfix:main"
+    for path in certificate.served(settings["postfix"]["directory"]):
+        if seen := ending(path):
+            yield "the certificate is good for a month", seen
+    if reasons := queue.deferred(settings["postfix"]["directory"]):
+        reason, count = max(reasons.items(), key=lambda item: item[1])
+        seen = f"{sum(reasons.values())} recipients wait to be tried again, {count} of them: {reason} (postqueue -p)"
+        yield "mail leaves the relay", seen
+
+
+def ending(path: str) -> str | None:
+    """Return a sentence where a certificate has ended, or soon will.
+
+    :param path: its file.
+    :raises RelayError: none can be read.
+    """
+    end = certificate.info(path)
+    if end["days_left"] >= SOON:
+        return None
+    when = (
+        f"ended on {end['not_after']}: clients that check it go away"
+        if end["days_left"] < 0
+        else (f"ends on {end['not_after']}, in {end['days_left']} days")
+    )
+    return f"{path} {when}; renew it, and apply"
+
+
+def _greeting(settings: dict[str, Any], endpoint: listen.Endpoint, tls: bool) -> str:
+    answer = smtp.greeting(endpoint)
+    smtp.refuse(endpoint, answer)
+    if not answer.text.startswith(settings["hostname"]):
+        raise RelayError(f"it greets as {answer.text}, and smtpout:hostname is {settings['hostname']}")
+    if ("starttls" in answer.offers) != tls:
+        raise RelayError("it does not offer STARTTLS" if tls else "it offers STARTTLS, and should not")
+    if ("auth" in answer.offers) != settings["authentication"]["clear_text_on_25"]:
+        raise RelayError(f"without TLS it offers {'AUTH' if 'auth' in answer.offers else 'no AUTH'} on port 25")
+    return answer.text
+
+
+def _endpoints(settings: dict[str, Any], service: str) -> list[listen.Endpoint]:
+    """Return where a client on this host finds a service of master.cf."""
+    found = [each for each in listen.asked(settings["postfix"]["directory"]) if each.service == service]
+    if not found:
+        raise RelayError(f"Postfix has no service {service} that could be asked from this host")
+    return found

@@ -1,0 +1,191 @@
+"""What is refused, with nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pretend_daemons import NEW, Host
+from smtpout_core.change.parts import Content, Part, Trial
+from smtpout_core.change.transaction import Ways
+from smtpout_core.errors import NotInstalledError, RelayError
+
+REFUSED = "The new configuration is refused; nothing was changed:"
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_what_any_parser_complains_of_is_told_at_once(applied: Host, test: bool) -> None:
+    applied.pillar |= {"hostname": "misspelt", "socket": "misspelt"}
+    applied.want(
+        replace(applied.milter, check=lambda staged, _host: applied.check(
+            {path: aside for path, aside in staged.items() if "milter" in path}, _host)),
+        applied.relay,
+        agreements=lambda _staged: ["the relay names another socket than the milter's"],
+    )  # fmt: skip
+    before = applied.snapshot(times=test)
+    told = applied.refused(test=test).splitlines()
+    assert told[0] == REFUSED
+    assert told[1] == f"  milter: {applied.etc}/milter/milter.cf: socket = misspelt: no such parameter"
+    assert f"  relay: {applied.etc}/relay/main.cf: myhostname = misspelt: no such parameter" in told
+    assert told[-1] == "  the relay names another socket than the milter's"
+    left = {path: what for path, what in applied.snapshot(times=test).items() if path != f"{applied.state}/staging"}
+    assert left == {path: what for path, what in before.items() if path != f"{applied.state}/staging"}
+    assert applied.calls() == []
+
+
+def test_the_check_reads_the_files_aside_with_their_paths_led_there(applied: Host) -> None:
+    seen = {}
+
+    def check(staged: Any, _host: Any) -> list[str]:
+        seen.update({path: Path(aside).read_text() for path, aside in staged.items()})
+        return []
+
+    applied.template("main", "map = ldap:{{ ldap }}, other = {{ ldap }}.bak\n")
+    applied.want(applied.milter, replace(applied.relay, check=check))
+    applied.apply()
+    ldap = f"{applied.etc}/relay/ldap.cf"
+    text = seen[f"{applied.etc}/relay/main.cf"]
+    assert text.startswith(f"map = ldap:{applied.state}/staging/.smtpout-aside.")
+    assert text.endswith(f"{ldap}, other = {ldap}.bak\n")
+    assert list((applied.state / "staging").iterdir()) == []
+
+
+def test_a_missing_parser_is_a_note_in_test_mode_and_a_failure_else(host: Host) -> None:
+    host.want(host.milter, replace(host.relay, check=host.not_there))
+    predicted = host.apply(test=True)
+    assert predicted.notes == ["Not checked: relay's configuration: relayd is not installed."]
+    with pytest.raises(NotInstalledError, match="relayd is not installed"):
+        host.apply()
+    assert not (host.etc / "milter/milter.cf").exists()
+
+
+MISSING = NotInstalledError("postmap is not installed")
+
+
+class Table(Part):
+    """A table that a program would have to make."""
+
+    wanted = "a table"
+
+    def __init__(self, path: str, fault: RelayError = MISSING) -> None:
+        self.path, self.fault = path, fault
+
+    def difference(self, placed: Any) -> dict[str, str]:  # noqa: ARG002
+        return {"diff": "new"}
+
+    def contents(self, folder: str) -> dict[str, Content]:  # noqa: ARG002
+        raise self.fault
+
+
+def test_a_part_that_cannot_be_made_yet_is_a_note_in_test_mode_and_a_failure_else(host: Host) -> None:
+    table = f"{host.etc}/table"
+    host.want(replace(host.milter, parts=(Table(table),)))
+    assert host.apply(test=True).notes == [f"Not checked: {table}: postmap is not installed."]
+    with pytest.raises(NotInstalledError):
+        host.apply()
+    assert host.calls() == []
+
+
+def test_a_part_that_cannot_be_made_leaves_all_as_it_was(applied: Host) -> None:
+    before = applied.world()
+    applied.want(replace(applied.milter, parts=(Table(f"{applied.etc}/table", RelayError("line 2: no such key")),)))
+    assert applied.refused() == "line 2: no such key\nNothing was changed."
+    assert applied.world() == before
+    assert applied.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("template", "settings", "message"),
+    [
+        ("a\n{{ settings.nothing }}\n", {}, "salt://main.jinja, line 2: 'dict object' has no attribute 'nothing'"),
+        ("a\n\n{% if %}\n", {}, "salt://main.jinja, line 3: "),
+        ("{{ settings.x }}", {"x": "a\nb = c"}, "line 1: smtpout:x holds a line break"),
+        ("\n{{ settings.x | join(',') }}", {"x": ["fine", "a\0"]}, "line 2: a value holds a line break"),
+        ('{% include "salt://gone.jinja" %}', {}, "salt://gone.jinja: there is no such template."),
+    ],
+)
+def test_a_template_error_says_where(host: Host, template: str, settings: dict[str, Any], message: str) -> None:
+    host.template("main", template)
+    host.pillar |= settings
+    told = host.refused(test=True)
+    assert message in told
+    assert "hunter2" not in told
+
+
+def test_a_mode_that_exposes_a_secret_is_refused(host: Host) -> None:
+    host.want(replace(host.relay, files=(host.secret(mode="0644"),)))
+    assert host.refused().endswith("ldap.cf: mode 0644: other users could read its secrets.\nNothing was changed.")
+
+
+def test_without_systemd_nothing_is_written(host: Host) -> None:
+    (host.root / "bin/systemctl").write_text("#!/bin/sh\necho 'not booted with systemd' >&2; exit 1\n")
+    assert host.refused() == "systemd does not run here, so nothing can be said about milter.\nNothing was changed."
+    assert not (host.etc / "milter/milter.cf").exists()
+
+
+def test_what_can_be_checked_before_anything_is_installed_is(host: Host) -> None:
+    with_table = replace(host.milter, parts=(Table(f"{host.etc}/table"),), check=host.not_there)
+    started = {"started_with": host.not_there, "main": f"{host.etc}/relay/main.cf"}
+    host.want(with_table, replace(host.relay, **started, trials=(trial(lambda: None),)))
+    assert [note.split(": ")[1] for note in host.apply(test=True).notes] == [
+        f"{host.etc}/table", "milter's configuration"
+    ]  # fmt: skip
+    host.want(with_table, replace(host.relay, trials=(trial(fails),)))
+    host.pillar["hostname"] = "misspelt"
+    told = host.refused(test=True)
+    assert "relay: " in told
+    assert "no such parameter" in told
+    assert "usuario01 logs in: invalid credentials" in told
+
+
+def test_two_runs_do_not_mix(applied: Host) -> None:
+    with applied.transaction()._alone():
+        for work in (applied.apply, applied.transaction().unmake, lambda: applied.apply(test=True)):
+            with pytest.raises(RelayError, match="Another run is changing this relay"):
+                work()
+    assert applied.apply().changed == []
+
+
+def trial(ask: Callable[[], None], about: str = "ldap://a") -> Trial:
+    return Trial("usuario01 logs in", about, ask)
+
+
+def fails() -> None:
+    raise RelayError("invalid credentials")
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_trial_that_newly_fails_is_refused(applied: Host, test: bool) -> None:
+    applied.pillar = dict(NEW)
+    before = applied.world()
+    applied.want(applied.milter, replace(applied.relay, trials=(trial(fails),)))
+    assert applied.refused(test=test) == f"{REFUSED}\n  usuario01 logs in: invalid credentials"
+    assert applied.world() == before
+
+
+def test_what_has_worked_and_fails_by_itself_since_is_told_and_holds_up_nothing(applied: Host) -> None:
+    applied.pillar = dict(NEW)
+    applied.want(applied.milter, replace(applied.relay, trials=(trial(lambda: None),)))
+    applied.apply()
+    applied.pillar["hostname"] = "other"
+    applied.want(applied.milter, replace(applied.relay, trials=(trial(fails),)))
+    for _ in range(2):
+        applied.pillar["hostname"] += ".example.org"
+        assert applied.apply().notes == [
+            "Has worked, and fails by itself since: usuario01 logs in: invalid credentials"
+        ]
+    applied.want(applied.milter, replace(applied.relay, trials=(trial(fails, "ldap://b"),)))
+    applied.pillar["hostname"] = "third"
+    assert REFUSED in applied.refused()
+
+
+def test_a_trial_that_cannot_be_asked_yet_is_a_note_in_test_mode(host: Host) -> None:
+    host.want(host.milter, replace(host.relay, trials=(trial(lambda: host.not_there() and None),)))
+    assert host.apply(test=True).notes == ["Not checked: usuario01 logs in: relayd is not installed."]
+
+
+def test_ways_and_wants_come_with_the_transaction() -> None:
+    assert Ways(probes={}, undo={}).probe([])() is None

@@ -1,0 +1,46 @@
+"""Every check of a relay has an outcome, whatever is missing or dead on the host."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import Any
+
+import pytest
+from minions import Settings
+from smtpout_core import verify
+from smtpout_core.host import Host
+
+pytestmark = pytest.mark.skipif(not shutil.which("postconf"), reason="Postfix isn't installed")
+
+
+@pytest.fixture
+def outcomes(settings: Settings, site: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:
+    """Return what is said, by check, of a host on which no daemon of the site runs and Salt's Python has no ldap3."""
+    monkeypatch.setitem(sys.modules, "ldap3", None)
+    made = settings(site)
+    for room, key in (("clamav", "socket"), ("opendkim", "socket")):
+        made[room][key] = "unix:/nonexistent"
+    made["clamav"]["clamd"]["socket"] = made["saslauthd"]["socket_directory"] = "/nonexistent"
+    return {check["check"]: check for check in verify.run(made, Host())}
+
+
+def test_a_missing_package_fails_its_own_check_and_no_other(outcomes: dict[str, dict[str, str]]) -> None:
+    failed = outcomes["the directory answers as the pillar says"]
+    assert failed["state"] == "failed"
+    assert failed["seen"].startswith("ldap3 is missing from Salt's Python")
+    assert outcomes["the queue has room for mail"]["state"] == "ok"
+
+
+def test_what_failed_names_the_unit_to_look_at(outcomes: dict[str, dict[str, str]]) -> None:
+    units = {
+        "the scanner finds the EICAR test virus": "clamav-daemon",
+        "the clamav milter answers": "clamav-milter",
+        "the opendkim milter answers": "opendkim",
+        "logins are checked": "saslauthd",
+        "Postfix greets and offers what it should": "postfix@-",
+        "Postfix listens where its configuration says": "postfix@-",
+    }
+    for check, unit in units.items():
+        assert outcomes[check]["state"] == "failed", check
+        assert outcomes[check]["seen"].endswith(f" (systemctl status {unit}; journalctl -u {unit})")
