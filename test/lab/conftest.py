@@ -30,7 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--salt", choices=images.LOCKS, default=images.SALT_VERSION, help="the relay's Salt (default: %(default)s)"
     )
     parser.addoption("--keep", action="store_true", help="leave the hosts up")
-    parser.addoption("--soak", action="store_true", help="10,000 messages a fault instead of some dozens")
+    soak = "10,000 messages a fault instead of some dozens, and 60 kills of an apply instead of 10"
+    parser.addoption("--soak", action="store_true", help=soak)
 
 
 SUMMARY = pytest.StashKey[list[str]]()
@@ -47,10 +48,10 @@ def new_lab(suite: str, release: str, config: pytest.Config, hosts: Iterable[str
 
 
 class ByRelease(LoadScopeScheduling):
-    """Keeps a release's tests in one process: they share its relays. The long ones go where there is time."""
+    """Keeps a release's tests in one process: they share its relays. Long ones of one release go where time is left."""
 
     def _split_scope(self, nodeid: str) -> str:
-        groups = ("test_kill", "test_transaction", "test_ways", *images.RELEASES)
+        groups = ("test_ways", "test_faults", *images.RELEASES)
         return next((group for group in groups if group in nodeid), "none")
 
 
@@ -169,15 +170,21 @@ def recipe(relay_of: Relay) -> Applied:
 
 
 @pytest.fixture(scope="module")
-def on_bookworm(release: str, relay_of: Relay) -> Iterator[Applied]:
-    """Return the relay of pillar.example for what takes minutes, on Debian 12 only; afterwards it is as before."""
-    if release != "bookworm":
-        pytest.skip("what takes minutes is tried on bookworm only")
+def borrowed(relay_of: Relay) -> Iterator[Applied]:
+    """Return the relay of pillar.example to be changed; afterwards it is as before."""
     applied = relay_of("default")
     yield applied
     applied.lab.set_pillar(PILLARS["default"].read_text(encoding="utf-8"))
     applied.apply("as before")
     assert applied.failed("as before") == {}
+
+
+@pytest.fixture(scope="module")
+def on_bookworm(release: str, request: pytest.FixtureRequest) -> Applied:
+    """Return the relay of pillar.example for what takes minutes, on Debian 12 only; afterwards it is as before."""
+    if release != "bookworm":
+        pytest.skip("what takes minutes is tried on bookworm only")
+    return request.getfixturevalue("borrowed")
 
 
 @pytest.fixture(params=PILLARS)

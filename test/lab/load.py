@@ -48,13 +48,17 @@ class Message(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """An answer to one try: after which command, and whether the message may have been taken without a word."""
+    """An answer to one try: after which command, and whether the message may have been taken without a word.
+
+    Times are seconds since 1970: when the try began, and when its answer was there.
+    """
 
     id: str
     command: str
     code: int
     text: str
     doubtful: bool
+    began: float
     at: float
 
     def __str__(self) -> str:
@@ -83,7 +87,7 @@ class Sender:
 
     def tried(self, message: Message) -> Reply:
         """Try to send a message once, and return the answer that counts."""
-        command, doubtful = "CONNECT", False
+        command, doubtful, began = "CONNECT", False, time.time()
         try:
             for command, ask in self._steps(message):
                 doubtful = command == "DATA"
@@ -100,7 +104,8 @@ class Sender:
         else:
             self._go_on(command, code)
         # 354 and a refusal of DATA itself come as a reply; only silence after the message leaves a doubt.
-        return Reply(message.id, command, code, text.decode(errors="replace"), doubtful and code == LOST, time.time())
+        doubtful = doubtful and code == LOST
+        return Reply(message.id, command, code, text.decode(errors="replace"), doubtful, began, time.time())
 
     def _steps(self, message: Message) -> Iterable[tuple[str, Callable[[], tuple[int, bytes]]]]:
         if self.client is None:
@@ -149,14 +154,21 @@ class Sender:
 
 
 def send(given: dict[str, Any]) -> None:
-    """Send messages until each has its final reply or the time is over; print every reply as a line of JSON."""
+    """Send messages until each has its final reply or the time is over; print every reply as a line of JSON.
+
+    After SIGUSR1 no message is begun any more.
+    """
     sender, ends = Sender(given), time.monotonic() + given["seconds"]
-    signal.signal(signal.SIGUSR1, lambda *_: given.update(pause=0))
+    signal.signal(signal.SIGUSR1, lambda *_: given.update(enough=True))
     waiting = [Message(*message) for message in given["messages"]]
+    begun: set[str] = set()
     while waiting and time.monotonic() < ends:
         again = []
         while waiting:
             message = waiting.pop(0)
+            if "enough" in given and message.id not in begun:
+                continue
+            begun.add(message.id)
             reply = sender.tried(message)
             print(json.dumps(reply), flush=True)
             if not reply.final:
@@ -225,9 +237,12 @@ class Load:
     :param seconds: how long the senders try.
     :param span: over how many seconds the first tries are spread; 0, as fast as they go.
     :param addresses: where users and strangers stand, in the network 198.51.100.0/24: the last number of the first.
+    :param reuse: how many messages a connection is used for; 0, as many as the relay's limits call for.
     """
 
-    def __init__(self, lab: Lab, case: str, count: int, seconds: float, span: float, addresses: int) -> None:
+    def __init__(
+        self, lab: Lab, case: str, count: int, seconds: float, span: float, addresses: int, reuse: int = 0
+    ) -> None:
         from lab import mail
 
         self.lab = lab
@@ -244,7 +259,7 @@ class Load:
                 "host": mail.RELAY, "port": 587 if user else 25, "user": sender if user else "",
                 "password": mail.PASSWORD, "virus": mail.EICAR.decode(), "messages": messages,
                 # With ten errors in a session the relay slows its answers down (smtpd_soft_error_limit).
-                "reuse": max(5, len(messages) // (80 if server else 40)),
+                "reuse": reuse or max(5, len(messages) // (80 if server else 40)),
                 "seconds": seconds, "pause": span / max(len(messages), 1),
                 # The relay lets a client that isn't the site's connect 60 times a minute.
                 "retry": 0.5 if server else 2,
@@ -279,10 +294,13 @@ class Load:
             reader.join()
             assert process.wait() == 0
 
-    def hurry(self) -> None:
-        """Tell the senders to send what is left as fast as it goes."""
+    def enough(self) -> None:
+        """Have the senders finish what they have begun, and forget the messages that they haven't."""
         for process in self.processes:
             process.send_signal(signal.SIGUSR1)
+        self.finished()
+        begun = {reply.id for reply in self.replies}
+        self.messages = {name: message for name, message in self.messages.items() if name in begun}
 
     def stop(self) -> None:
         """End senders that are still at work."""
@@ -297,11 +315,7 @@ class Load:
 
     def counted(self) -> tuple[Figures, dict[str, list[str]]]:
         """Wait until the relay's queue is empty; return the figures, and the messages that went wrong, by how."""
-        self._until_delivered()
-        arrived = Counter[str]()
-        for host in ("delivery", "outside"):
-            found = self.lab.host(host).run(["sh", "-c", COUNTER], timeout=300).stdout.split()
-            arrived.update(name[1:].partition("@")[0] for name in found)
+        arrived = self.arrived()
         final = {reply.id: reply for reply in self.replies if reply.final}
         accepted = {name for name, reply in final.items() if reply.code == 250}
         doubtful = {reply.id for reply in self.replies if reply.doubtful}
@@ -321,15 +335,24 @@ class Load:
         )  # fmt: skip
         return figures, {how: sorted(names) for how, names in wrong.items() if names}
 
-    def _until_delivered(self) -> None:
+    def arrived(self) -> Counter[str]:
+        """Wait until the relay's queue is empty; return how often each message is where mail arrives."""
         relay, ends = self.lab.host("relay"), time.monotonic() + 120 + len(self.messages) / 20
         while waiting(relay) and time.monotonic() < ends:
             time.sleep(0.2)
+        arrived = Counter[str]()
+        for host in ("delivery", "outside"):
+            found = self.lab.host(host).run(["sh", "-c", COUNTER], timeout=300).stdout.split()
+            arrived.update(name[1:].partition("@")[0] for name in found)
+        return arrived
 
 
 def waiting(relay: Host) -> int:
-    """Return how many messages a relay's queue holds."""
-    queues = "cd /var/spool/postfix && find maildrop hold incoming active deferred -type f | wc -l"
+    """Return how many messages a relay's queue holds.
+
+    One that cleanup(8) or postdrop(1) was stopped in the midst of is none: it stays for a day, and isn't executable.
+    """
+    queues = "cd /var/spool/postfix && find maildrop hold incoming active deferred -type f -perm -u+x | wc -l"
     return int(relay.run(["sh", "-c", queues]).stdout)
 
 

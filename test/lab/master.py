@@ -44,7 +44,11 @@ gitfs_remotes: ['file:///srv/git/smtpout.git']
 """
 SALT_SSH = """
 module_dirs: [/srv/formula]
-thin_extra_mods: ldap3,dkim,dns,pyasn1,cryptography
+thin_extra_mods: ldap3,dkim,dns,pyasn1,cryptography,smtpout_core
+"""
+# salt-ssh packs what the master's own Salt can import.
+IMPORTED = """import pathlib, site
+pathlib.Path(site.getsitepackages()[0], "smtpout.pth").write_text("/srv/formula/_utils\\n")
 """
 ROSTER = f"{RELAY}:\n  host: 172.16.11.95\n  user: root\n  minion_opts: {{enable_fqdns_grains: false}}\n"
 MINION = "master: 172.16.11.94\nid: {}\nenable_fqdns_grains: False\nenable_gpu_grains: False\n"
@@ -138,6 +142,7 @@ class Master:
         install(relay, "openssh-server")
         install(self.host, "openssh-client")
         self.run("pip", "install", "--quiet", "ldap3", "dkimpy", "dnspython")
+        self.run("python", "-c", IMPORTED)
         self.host.write("/etc/salt/master", CONFIGURATION % FILE_ROOTS + SALT_SSH, mode="0644")
         self.host.write("/etc/salt/roster", ROSTER, mode="0644")
         self.host.run(["mkdir", "-p", "/etc/salt/pki/master/ssh", "/root/.ssh"])

@@ -43,10 +43,10 @@ def figures(request: pytest.FixtureRequest) -> Iterator[dict[str, Figures]]:
     found: dict[str, Figures] = {}
     yield found
     total = Figures(*(sum(column) for column in zip(*found.values(), strict=True)))
-    request.config.stash[SUMMARY] = [
+    request.config.stash.setdefault(SUMMARY, []).extend(
         f"{name:80}" + "".join(f"{value:>9}" for value in values)
         for name, values in [("fault", Figures._fields), *found.items(), ("all of them", total)]
-    ]
+    )
 
 
 @pytest.fixture

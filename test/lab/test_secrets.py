@@ -40,9 +40,7 @@ def test_no_process_is_given_a_secret(applied: Applied, secrets: list[str]) -> N
 
     relay = applied.lab.host("relay")
     # One that has everything to do again.
-    relay.run(
-        ["rm", "-f", "/etc/saslauthd.conf", "/etc/postfix/people-mycompany.ldap", "/var/lib/smtpout/postfix.json"]
-    )
+    relay.run(["rm", "-f", "/etc/saslauthd.conf", "/etc/postfix/people-mycompany.ldap", "/var/lib/smtpout/whole.json"])
     with subprocess.Popen(
         relay.argv(["python3", "-c", WATCHER]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as watcher:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 from support import PILLARS, load
 
 from lab import mail, raw
-from lab.checks import CHECKS
+from lab.checks import CHECKS, verify
 from lab.conftest import Applied, new_lab
 from lab.host import Host
 from lab.lab import Lab
+from lab.test_apply import UNITS
 
 
 @pytest.fixture
@@ -33,7 +40,7 @@ def _changed(applied: Applied, site: dict[str, Any]) -> None:
     """Apply a changed site: nothing fails, and a second time nothing changes."""
     _apply(applied, site, "changed site")
     assert applied.failed("changed site") == {}
-    assert applied.changed("changed site") == ["Postfix runs the site's configuration"]
+    assert applied.changed("changed site") == ["The site changes as one", "Postfix runs the site's configuration"]
     _apply(applied, site, "changed site again")
     assert applied.changed("changed site again") == []
 
@@ -64,6 +71,85 @@ def test_a_domain_beyond_ascii_is_the_sites_in_both_forms(example: Applied, site
         assert "log in to send" in answer(f"president@{domain}", "usuario01@domain01.dom"), domain
         assert "User unknown in relay recipient table" in answer("a@stranger.example", f"nobody@{domain}"), domain
     assert "Ok" in answer("a@stranger.example", "usuario01@domain01.dom")
+
+
+@pytest.mark.timeout(300)
+def test_a_filter_that_is_switched_off_is_undone_once_postfix_names_it_no_longer(
+    example: Applied, site: dict[str, Any]
+) -> None:
+    relay = example.lab.host("relay")
+    units = ["clamav-daemon.socket", "clamav-daemon", "clamav-milter", "clamav-freshclam", "opendkim"]
+    site["clamav"] = {"enabled": False}
+    site["opendkim"]["enabled"] = False
+    _apply(example, site, "switched off")
+    assert example.failed("switched off") == {}
+    assert "Postfix runs the site's configuration" in example.changed("switched off")
+    for question, answer in (("is-active", "inactive"), ("is-enabled", "disabled")):
+        told = relay.run(["systemctl", question, *units], check=False).stdout.split()
+        assert told == [answer] * len(units)
+    assert "Managed by smtpout" not in relay.read("/etc/clamav/clamd.conf") + relay.read("/etc/opendkim.conf")
+    relay.run(["test", "-s", "/etc/opendkim/keys/domain01.dom.default.private"])
+    assert CHECKS["a user's mail to domain01.dom reaches the delivery layer"](example.lab, mail.USERS)
+    _apply(example, site, "switched off again")
+    assert example.changed("switched off again") == []
+
+
+def test_an_apply_under_a_strict_umask_is_like_any_other(example: Applied, site: dict[str, Any]) -> None:
+    """As hardening guides have root's, and README's Salt of one's own inherits it."""
+    lab, relay = example.lab, example.lab.host("relay")
+    site["postfix"] = {"main": {"smtpd_recipient_limit": 7}}
+    lab.set_pillar(yaml.safe_dump({"smtpout": site}))
+    call = ["salt-call", "--local", "--retcode-passthrough", "state.apply", "smtpout"]
+    for test in ("test=True", "test=False"):
+        relay.run(["sh", "-c", 'umask 077; exec "$@"', "sh", *call, test], timeout=300)
+    assert _postconf(relay, "-h", "smtpd_recipient_limit") == "7"
+    assert relay.run(["find", "/etc/postfix", "-name", "*.cf", "!", "-perm", "-044"]).stdout == ""
+
+
+def test_aliases_that_newaliases_takes_stop_no_apply(example: Applied, site: dict[str, Any]) -> None:
+    relay = example.lab.host("relay")
+    before = relay.read("/etc/aliases")
+    relay.write("/etc/aliases", f"{before}www-data: root\nwww-data: root\nempty:\n", mode="0644")
+    try:
+        site["postfix"] = {"main": {"smtpd_recipient_limit": 7}}
+        _apply(example, site, "with aliases by hand")
+        assert example.failed("with aliases by hand") == {}
+        aliases = example.runs["with aliases by hand"]["Local aliases are a map that Postfix can read"]
+        assert "/etc/aliases: " in aliases["warnings"][0]
+        assert relay.run(["postalias", "-q", "www-data", "lmdb:/etc/aliases"]).stdout.strip() == "root"
+    finally:
+        relay.write("/etc/aliases", before, mode="0644")
+
+
+def _certificate(days: int) -> str:
+    """Return a key and its certificate, which ends in so many days."""
+    key, now = rsa.generate_private_key(65537, 2048), datetime.now(timezone.utc)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "relay.domain01.dom")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - timedelta(90)).not_valid_after(now + timedelta(days))
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    return (private + made.sign(key, hashes.SHA256()).public_bytes(pem)).decode()
+
+
+@pytest.mark.timeout(180)
+def test_a_certificate_that_has_ended_is_told_and_holds_up_no_other_change(
+    example: Applied, site: dict[str, Any]
+) -> None:
+    relay = example.lab.host("relay")
+    for name, days in (("live", 60), ("other", -1)):
+        relay.write(f"/etc/site/{name}.pem", _certificate(days))
+    site["tls"] = {"chain_file": "/etc/site/live.pem"}
+    _changed(example, site)
+    relay.write("/etc/site/live.pem", _certificate(-1))
+    site["postfix"] = {"main": {"smtpd_recipient_limit": 7}}
+    _changed(example, site)
+    assert _postconf(relay, "-h", "smtpd_recipient_limit") == "7"
+    told = [check["seen"] for check in verify(example.lab, "warning")]
+    assert any(seen.startswith("/etc/site/live.pem ended on ") for seen in told), told
+    site["tls"] = {"chain_file": "/etc/site/other.pem"}
+    _apply(example, site, "one that has ended")
+    assert "the certificate in /etc/site/other.pem ended on" in str(example.failed("one that has ended"))
 
 
 def test_one_domain_may_have_a_delivery_layer_of_its_own(example: Applied, site: dict[str, Any]) -> None:
@@ -134,7 +220,10 @@ def test_a_wrong_pillar_changes_nothing_and_everything_wrong_is_said(example: Ap
     site["networks"] = ["0.0.0.0/0"]
     site["directory"]["bind_pasword"] = site["directory"].pop("bind_password")
     _apply(example, site, "wrong pillar")
-    assert list(example.runs["wrong pillar"]) == ["The site's pillar is right"]
+    assert [*example.runs["wrong pillar"]] == [
+        "No change of the mail system is half done",
+        "The site's pillar is right",
+    ]
     said = example.failed("wrong pillar")["The site's pillar is right"]
     for part in ("smtpout:opendkim:bits", "RFC 8301", "smtpout:directory:bind_pasword", "did you mean bind_password"):
         assert part in said
@@ -169,6 +258,18 @@ def test_a_map_of_another_type_brings_its_package(example: Applied, site: dict[s
     assert example.lab.host("relay").run(query).stdout.strip() == "usuario01@domain01.dom"
 
 
+def test_who_masked_a_daemon_is_told_how_to_have_it_again(example: Applied) -> None:
+    relay = example.lab.host("relay")
+    relay.run(["sh", "-euc", "systemctl stop opendkim; systemctl mask opendkim"])
+    example.apply("masked")
+    relay.run(["systemctl", "unmask", "opendkim"])
+    said = example.failed("masked")["The site changes as one"]
+    assert "`systemctl unmask opendkim.service`, and apply again" in said
+    example.apply("unmasked")
+    assert example.failed("unmasked") == {}
+    assert CHECKS["its DKIM signature verifies through DNS"](example.lab, mail.USERS)
+
+
 def test_a_password_that_the_directory_refuses_never_goes_live(example: Applied, site: dict[str, Any]) -> None:
     relay, files = example.lab.host("relay"), ("/etc/saslauthd.conf", "/etc/postfix/people-mycompany.ldap")
     before = [relay.read(path) for path in files]
@@ -177,8 +278,7 @@ def test_a_password_that_the_directory_refuses_never_goes_live(example: Applied,
         example.lab.set_pillar(yaml.safe_dump({"smtpout": site}))
         example.apply("refused password", test=test)
         failed = example.failed("refused password")
-        assert "bind_password is wrong" in failed["saslauthd checks passwords in the directory"] or "52e" in str(failed)
-        assert "Postfix runs the site's configuration" in failed
+        assert "bind_password is wrong" in failed["The site changes as one"] or "52e" in str(failed)
         assert "not the account's" not in str(failed)
         assert [relay.read(path) for path in files] == before
     assert CHECKS["SMTP AUTH answers 235"](example.lab, mail.USERS)
@@ -220,7 +320,7 @@ def test_a_directorys_new_authority_is_the_one_that_every_login_is_checked_with(
         _apply(example, site, "another authority")
         assert example.failed("another authority") == {}
         daemons = ("saslauthd checks passwords in the directory", "Postfix runs the site's configuration")
-        assert example.changed("another authority") == [*daemons]
+        assert example.changed("another authority") == ["The site changes as one", *daemons]
         done = [example.runs["another authority"][state]["changes"] for state in daemons]
         assert done == [{"service": "restarted (directory-ca.pem)"}, {"service": "reloaded"}]
         assert _six_logins(example) == [235] * 6
@@ -269,16 +369,49 @@ def bare(release: str, request: pytest.FixtureRequest) -> Iterator[Lab]:
     lab.down()
 
 
+def installed(host: Host, package: str) -> bool:
+    """Tell whether a package is installed."""
+    return host.run(["dpkg-query", "-W", "-f=${db:Status-Abbrev}", package], check=False).stdout.strip() == "ii"
+
+
+def _serves_nobody_before_it_is_configured(bare: Lab, tmp_path: Path) -> None:
+    """Have a first apply refused after its packages are there, and reboot: nothing of theirs may run."""
+    pillar = tmp_path / "wrong.sls"
+    right = PILLARS["default"].read_text(encoding="utf-8")
+    pillar.write_text(right.replace("ldap://172.16.11.63", "ldap://172.16.11.64"), encoding="utf-8")
+    relay = bare.host("relay")
+    refused = bare.apply(pillar)
+    assert refused.returncode == 1, refused.stdout
+    assert "ldap://172.16.11.64:389/ answers: port 389 can't be reached" in refused.stdout
+    assert "nothing was changed" in refused.stdout
+    assert installed(relay, "postfix")
+    relay.reboot()
+    assert relay.run(["systemctl", "is-active", *UNITS], check=False).stdout.split() == ["inactive"] * len(UNITS)
+    assert relay.run(["ss", "-Hltn", "sport = :25"]).stdout == ""
+
+
 @pytest.mark.timeout(300)
-def test_the_mail_server_that_was_there_before_gives_way(bare: Lab) -> None:
+def test_the_mail_server_that_was_there_before_gives_way(bare: Lab, tmp_path: Path) -> None:
     relay = bare.host("relay")
     relay.run(["apt-get", "-qq", "update"])
     relay.run(["sh", "-c", "DEBIAN_FRONTEND=noninteractive apt-get -qq -y install exim4-daemon-light"], timeout=120)
     assert relay.run(["systemctl", "is-active", "exim4"], check=False).stdout.strip() == "active"
+    message = "Subject: invoice\n\nhello\n"
+    for _ in range(3):
+        relay.run(["exim4", "-odq", "-f", "app@domain01.dom", "somebody@outside.example"], input=message)
+    for test in (True, False):
+        refused = bare.apply(test=test)
+        assert refused.returncode == 1, refused.stdout
+        said = "3 messages wait in /var/spool/exim4/input (exim); `exim4 -qff` has them delivered"
+        assert said in refused.stdout
+        assert installed(relay, "exim4-base")
+        assert not installed(relay, "postfix")
+    relay.run(["find", "/var/spool/exim4/input", "-type", "f", "-delete"])
+    _serves_nobody_before_it_is_configured(bare, tmp_path)
     done = bare.apply()
     assert done.returncode == 0, done.stdout
     assert "smtpout: applied" in done.stdout.splitlines()[-1]
-    assert relay.run(["dpkg-query", "-W", "-f=${db:Status-Abbrev}", "exim4-base"], check=False).stdout.strip() != "ii"
+    assert not installed(relay, "exim4-base")
     assert CHECKS["SMTP AUTH answers 235"](bare, mail.USERS)
     again = bare.apply()
     assert " 0 changed, 0 failed" in again.stdout.splitlines()[-1]
