@@ -21,6 +21,9 @@ from smtpout_core import errors as faults
 from smtpout_core import verify as relay
 from smtpout_core.change import history as generations
 from smtpout_core.change.memory import Memory
+from smtpout_core.daemons import descriptions
+from smtpout_core.promises import asked, explained
+from smtpout_core.promises.promise import Outcome
 from smtpout_core.site import convert, documents, importing, platforms
 from smtpout_core.site import settings as site_settings
 
@@ -124,13 +127,74 @@ def verify() -> list[dict[str, str]]:
         failed, salt-call's exit status is 1.
     :raises CommandExecutionError: the pillar isn't right, so that there is nothing to verify against.
     """
-    site = settings()
-    if not site["valid"]:
-        raise CommandExecutionError("the pillar is not right: " + "; ".join(site["errors"]))
+    site = _right()
     checks = relay.run(site, _host())
     if any(check["state"] == "failed" for check in checks):
         __context__["retcode"] = 1
     return checks
+
+
+@_told
+def promises() -> list[dict[str, Any]]:
+    """Ask a trial of the running configuration for everything that the site promises, by mail; nothing of it leaves.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local smtpout.promises
+
+    Takes some seconds. Clients from anywhere, users who have logged in and programs on the relay are posed as, at each
+    port, from and to whom the directory knows; mail ends in a folder, where route, scan and signature are seen.
+
+    :return: of each ``promise`` (as the pillar takes it back), ``sentence``, ``state`` (kept, broken, not proven), how
+        many dialogues it was ``asked`` by, and what was ``seen`` otherwise. Where one is broken, salt-call's exit
+        status is 1.
+    :raises CommandExecutionError: the pillar isn't right, or no trial can be had.
+    """
+    site = _right()
+    verdicts = asked.asked(site, asked.live(descriptions.described(site, _host())))
+    if any(verdict.outcome is Outcome.BROKEN for verdict in verdicts):
+        __context__["retcode"] = 1
+    return [
+        {
+            "promise": verdict.promise.name,
+            "sentence": verdict.promise.sentence,
+            "state": verdict.outcome.value,
+            "asked": len(verdict.promise.questions),
+            **({"seen": verdict.seen} if verdict.seen else {}),
+        }
+        for verdict in verdicts
+    ]
+
+
+@_told
+def explain(
+    client: str, sender: str, recipient: str, login: str = "", service: str = "", file: str = ""
+) -> dict[str, Any]:
+    """Say what would become of a message, and which restriction and table decides it; nothing is sent.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local smtpout.explain 203.0.113.9 usuario01@domain01.dom someone@example.com login=usuario01
+
+    Asked of a trial of the running configuration, whose smtpd(8) logs what it does. Takes some seconds.
+
+    :param client: its address; ``sendmail`` for a program on the relay.
+    :param sender: of the envelope.
+    :param recipient: the whole address.
+    :param login: the name that the client has logged in with; no password is needed.
+    :param service: by which it comes, as master.cf has it. Default, submission/inet with a login and smtp/inet without.
+    :param file: one with the message. Default, a line of text from the sender.
+    :return: ``answer`` (the last reply), ``decided`` (restrictions that let pass or refuse), ``found`` (what tables
+        held), ``leaves`` (transport and nexthop) and ``signed`` (by which records).
+    :raises CommandExecutionError: the pillar or an argument isn't right, or no trial can be had.
+    """
+    site = _right()
+    live = asked.live(descriptions.described(site, _host()))
+    return explained.explained(site, live, client, sender, recipient, login, service, file)
 
 
 @_told
@@ -211,6 +275,14 @@ def _formula() -> documents.Documents:
     if "smtpout.documents" not in __context__:
         __context__["smtpout.documents"] = documents.Documents(_host(), salt.utils.yaml.safe_load)
     return __context__["smtpout.documents"]
+
+
+def _right() -> dict[str, Any]:
+    """Return the settings of a pillar that is right."""
+    site = settings()
+    if not site["valid"]:
+        raise CommandExecutionError("the pillar is not right: " + "; ".join(site["errors"]))
+    return site
 
 
 def _host() -> host.Host:

@@ -26,10 +26,11 @@ from smtpout_core.change import units
 from smtpout_core.change.parts import Wanted
 from smtpout_core.change.templates import Templates
 from smtpout_core.change.transaction import Outcome, Transaction
-from smtpout_core.daemons import agreements, descriptions
+from smtpout_core.daemons import descriptions
 from smtpout_core.daemons.postfix import retire
 from smtpout_core.errors import RelayError
 from smtpout_core.guard import selinux
+from smtpout_core.promises import asked as promises
 
 OUTCOME = "smtpout.outcome"
 
@@ -73,7 +74,8 @@ def changed(name: str) -> dict[str, Any]:
         host = _host()
         wanted = Wanted(
             descriptions.described(settings, host),
-            agreements=lambda staged: agreements.compared(staged, settings),
+            promises=partial(promises.trial, settings, test),
+            accept_unproven=settings["accept_unproven"],
             proof=partial(verify.failing, settings),
             cause=_cause(),
         )
@@ -86,6 +88,8 @@ def changed(name: str) -> dict[str, Any]:
         return _result(name, "Nothing is to be changed.", warnings=outcome.notes)
     would = "would change. Not checked: whether they serve then, which an apply does, or takes it back"
     said = f"{', '.join(names)} {would if test else 'changed'}."
+    if outcome.kept:
+        said += f" A trial of it kept {outcome.kept} promises."
     changes = _numbered(outcome, test) | _gone(outcome)
     return _result(name, said, changes, None if test else True, outcome.notes)
 

@@ -425,6 +425,11 @@ def test_report_shows_warnings_of_states_and_with_verbose_the_unchanged_ones() -
     assert apply.report(result, False, True)[0][0] == "  ok       State 1"
 
 
+def test_report_counts_what_is_not_proven() -> None:
+    result = state(1, changes={"/etc/x": "new"}, warnings=["Not proven: Users send: there is no user", "another"])
+    assert apply.report(result, False, False)[1] == "applied, 1 states, 1 changed, 0 failed, 1 not proven"
+
+
 def test_report_of_a_dry_run_counts_what_would_change() -> None:
     result = state(1, result=None, changes={"/etc/postfix/main.cf": "new"}) | state(2)
     lines, closing, status = apply.report(result, True, False)

@@ -86,6 +86,8 @@ def test_pillar_paths_are_in_the_schema(document: Path) -> None:
     for path in set(re.findall(r"\bsmtpout((?::[a-z_0-9<>./-]+)+)", text)):
         node = schema
         for key in path.strip(":").split(":"):
+            branches = [node, *node.get("anyOf", ())]
+            node = next((each for each in branches if key in each.get("properties", {})), node)
             below = node.get("properties", {}).get(key, node.get("additionalProperties"))
             if not isinstance(below, dict):  # an index of a list, or a native option's name
                 assert below is not False, f"smtpout{path}"

@@ -20,6 +20,7 @@ FLOORS = [
     {"change"},
     {"directory", "guard"},
     {"daemons"},
+    {"promises"},
     {"verify"},
 ]
 

@@ -108,6 +108,15 @@ def test_a_refusal_is_an_answer_but_for_the_formulas_own_services(endpoint: Call
             smtp.refuse(refuses._replace(service=service), answer)
 
 
+@pytest.mark.parametrize("name", ["clear", "tls", "proxy"])
+def test_a_program_on_the_host_is_answered_up_to_a_recipient(
+    endpoint: Callable[..., listen.Endpoint], name: str
+) -> None:
+    outside = "somebody@[198.51.100.25]"
+    assert smtp.answer(endpoint(name), "postmaster@relay.example.com", outside)[:2] == ("RCPT", 250)
+    assert smtp.answer(endpoint("refuses"), "postmaster@relay.example.com", outside)[:2] == ("the greeting", 554)
+
+
 def test_a_directory_that_is_down_closes_the_way_of_servers_alone(endpoint: Callable[..., listen.Endpoint]) -> None:
     later = smtp.Greeting(451, "4.3.0 try again later", {})
     smtp.refuse(endpoint("clear")._replace(service="submission/inet"), later)

@@ -40,6 +40,7 @@ def test_what_failed_names_the_unit_to_look_at(outcomes: dict[str, dict[str, str
         "logins are checked": "saslauthd",
         "Postfix greets and offers what it should": "postfix@-",
         "Postfix listens where its configuration says": "postfix@-",
+        "programs on the relay send": "postfix@-",
     }
     for check, unit in units.items():
         assert outcomes[check]["state"] == "failed", check

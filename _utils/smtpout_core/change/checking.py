@@ -1,4 +1,4 @@
-"""What is asked before anything is touched: each daemon's parser, what two of them agree on, what they need."""
+"""What is asked before anything is touched: each daemon's parser, what they need, and what the whole of them does."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from smtpout_core.change.staging import Stage
 from smtpout_core.errors import NotInstalledError, RelayError
 from smtpout_core.host import Host
 
+UNCHECKED = "Not checked"
+SHOWN = 3
+"""Dialogues that are shown of a promise: the others say the same of another client, or another port."""
 
-def complaints(wanted: Wanted, steps: Sequence[Step], stage: Stage, host: Host, notes: list[str]) -> Iterator[str]:
-    """Yield what the daemons' parsers have against the new whole, and where two daemons don't agree.
+
+def complaints(steps: Sequence[Step], stage: Stage, host: Host, notes: list[str]) -> Iterator[str]:
+    """Yield what the daemons' parsers have against the new whole.
 
     :param notes: gets what could not be checked; in test mode alone, where a state before this one brings the parser.
     :raises NotInstalledError: a parser isn't there.
     """
-    notes += [f"Not checked: {', '.join(paths)}: {why}." for why, paths in stage.unmade.items()]
-    checked = not stage.unmade
+    notes += [f"{UNCHECKED}: {', '.join(paths)}: {why}." for why, paths in stage.unmade.items()]
     for step in steps:
         if not (step.daemon.check and step.changes):
             continue
@@ -31,13 +34,41 @@ def complaints(wanted: Wanted, steps: Sequence[Step], stage: Stage, host: Host, 
         except NotInstalledError as error:
             if not host.test:
                 raise
-            checked = False
-            notes.append(f"Not checked: {step.daemon.name}'s configuration: {error}.")
+            notes.append(f"{UNCHECKED}: {step.daemon.name}'s configuration: {error}.")
         except RelayError as error:
-            checked = False
             yield f"{step.daemon.name}: {stage.without_place(str(error))}"
-    if checked:
-        yield from map(stage.without_place, wanted.agreements(stage.where))
+
+
+def broken_promises(
+    wanted: Wanted, stage: Stage, records: Mapping[str, Any], notes: list[str]
+) -> tuple[list[str], int]:
+    """Ask a trial of the new whole for every promise; return what this change would break, and how many are kept.
+
+    :param records: what the host remembers of the daemons that serve now. What they break for the same reason, a change
+        that doesn't mend it may break as well: it is told.
+    :param notes: gets what is broken anyway, and what could not be asked. Where something could not even be checked, in
+        test mode on a bare host, nothing is asked.
+    """
+    if any(note.startswith(UNCHECKED) for note in notes):
+        notes.append(f"{UNCHECKED}: what the site promises: there is nothing yet to ask.")
+        return [], 0
+    trial = wanted.promises(stage.where)
+    if trial.trial:
+        said = f"no trial could be had: {stage.without_place(trial.trial)}"
+        if wanted.accept_unproven:
+            notes.append(f"Not proven: any promise, and smtpout:accept_unproven lets it pass: {said}.")
+            return [], 0
+        return [f"{said}; where that can't be helped, smtpout:accept_unproven: true applies without proof"], 0
+    notes += [f"Not proven: {sentence}: {why}" for sentence, why in trial.unproven.items()]
+    before = wanted.promises({path: path for path in stage.where}).broken if trial.broken and records else {}
+    refused = []
+    for sentence, seen in trial.broken.items():
+        known = before.get(sentence, ())
+        if new := [stage.without_place(line) for line in seen if line not in known]:
+            refused.append("\n    ".join([f"{sentence}: that would be broken.", *new[:SHOWN], trial.causes[sentence]]))
+        else:
+            notes.append("\n    ".join([f"Broken before this change as well: {sentence}:", *seen[:SHOWN]]))
+    return refused, trial.kept
 
 
 def tried(
@@ -58,7 +89,7 @@ def tried(
         except NotInstalledError as error:
             if not host.test:
                 raise
-            notes.append(f"Not checked: {trial.name}: {error}.")
+            notes.append(f"{UNCHECKED}: {trial.name}: {error}.")
         except RelayError as error:
             if known.get(trial.name) != about:
                 failed += _lines(trial, error)

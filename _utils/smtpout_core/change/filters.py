@@ -29,8 +29,8 @@ def overridden(text: str, options: Mapping[str, Any], separator: str = " ", unkn
     """Return a configuration text with the site's own options merged in.
 
     :param text: lines of ``name<separator>value``; comments and blank lines stay as they are.
-    :param options: by name: a value replaces the line's, a list makes one line of each item, ``None`` removes the line.
-        An option that ``text`` doesn't have is added at its end.
+    :param options: by name: a value replaces the line's, a list makes one line of each item, ``None`` removes the line,
+        and a mapping adds to it (``prepend``, ``append``). An option that ``text`` doesn't have is added at its end.
     :param separator: what stands between name and value.
     :param unknown: options that the installed version doesn't know: their lines are left out.
     """
@@ -42,9 +42,13 @@ def overridden(text: str, options: Mapping[str, Any], separator: str = " ", unkn
             continue
         if name in options:
             if name in remaining:
-                lines += _lines(name, remaining.pop(name), separator)
+                lines += _lines(name, _with(line, remaining.pop(name), separator), separator)
         else:
             lines.append(line)
+    if alone := [name for name, value in remaining.items() if isinstance(value, Mapping)]:
+        raise RelayError(
+            f"smtpout:postfix:main:{alone[0]}: smtpout writes none that could be added to; write all of it"
+        )
     added = [line for name, value in remaining.items() for line in _lines(name, value, separator)]
     if added:
         lines += ["", "# From the site's pillar.", *added]
@@ -76,6 +80,15 @@ def _name(line: str, separator: str) -> str | None:
     return re.split(
         rf"\s*{re.escape(separator.strip())}\s*" if separator.strip() else r"\s+", line.strip(), maxsplit=1
     )[0]
+
+
+def _with(line: str, value: Any, separator: str) -> Any:
+    """Return an option's value, what it adds to the line's own beside that."""
+    if not isinstance(value, Mapping):
+        return value
+    own = line.partition(separator.strip() or " ")[2].strip()
+    parts = [value.get("prepend"), own, value.get("append")]
+    return ", ".join(native(part) for part in parts if part not in (None, ""))
 
 
 def _lines(name: str, value: Any, separator: str) -> list[str]:

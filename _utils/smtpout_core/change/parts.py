@@ -214,17 +214,37 @@ class Ways:
 
 
 @dataclass(frozen=True)
+class Promised:
+    """What a trial of files that lie aside has shown.
+
+    :param broken: what was seen of each promise that is broken, a line each, by its sentence.
+    :param unproven: why a promise could not be asked, by its sentence.
+    :param kept: how many are kept.
+    :param causes: what most likely broke each, by its sentence.
+    :param trial: why there was no trial at all; an empty text where there was one.
+    """
+
+    broken: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unproven: Mapping[str, str] = field(default_factory=dict)
+    kept: int = 0
+    causes: Mapping[str, str] = field(default_factory=dict)
+    trial: str = ""
+
+
+@dataclass(frozen=True)
 class Wanted:
     """A whole that is wanted.
 
     :param daemons: in the order of activation: a partner before the one that is told of it.
-    :param agreements: what two daemons' files have to agree on: complaints, given where each file lies aside.
+    :param promises: asks a trial for what the site promises, given where each file lies aside.
+    :param accept_unproven: go on where no trial can be had.
     :param proof: what the running whole fails to do, by name with a sentence each; asked before and after.
     :param cause: ``who`` asked for it, what they ``ran``, and as which ``job``, as far as that is known.
     """
 
     daemons: Sequence[Daemon]
-    agreements: Callable[[Mapping[str, str]], Sequence[str]] = lambda _where: ()
+    promises: Callable[[Mapping[str, str]], Promised] = lambda _where: Promised()
+    accept_unproven: bool = False
     proof: Callable[[], Mapping[str, str]] = dict
     cause: Mapping[str, str] = field(default_factory=dict)
 

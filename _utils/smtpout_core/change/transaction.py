@@ -49,6 +49,7 @@ class Outcome:
     steps: dict[str, Step]
     generation: int
     before: int
+    kept: int = 0
     edits: list[Edit] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -213,8 +214,10 @@ class Transaction:
     def _checked(self, wanted: Wanted, outcome: Outcome, stage: Stage, whole: Mapping[str, Any]) -> dict[str, str]:
         """Have all of it checked before anything is touched, and return what is proven to work."""
         steps = list(outcome.steps.values())
-        complaints = list(checking.complaints(wanted, steps, stage, self.host, outcome.notes))
+        complaints = list(checking.complaints(steps, stage, self.host, outcome.notes))
         proven, failed = checking.tried(steps, whole["proven"], self.host, outcome.notes)
+        if not (complaints or failed):
+            complaints, outcome.kept = checking.broken_promises(wanted, stage, whole["daemons"], outcome.notes)
         if complaints or failed:
             said = f"The new configuration is refused; {self.untouched[0].lower()}{self.untouched[1:-1]}:"
             raise RelayError("\n  ".join([said, *complaints, *failed]))

@@ -199,14 +199,27 @@ def values(settings: dict[str, Any], ldap_filter: str, attribute: str, most: int
 
     :raises RelayError: no server serves or the filter is malformed.
     """
+    return [entry[attribute] for entry in entries(settings, ldap_filter, [attribute], most)]
+
+
+def entries(
+    settings: dict[str, Any], ldap_filter: str, attributes: list[str], most: int = 0
+) -> list[dict[str, list[str]]]:
+    """Return these attributes' values of each entry that a filter finds, ``most`` entries at most; 0 for all.
+
+    :raises RelayError: no server serves or the filter is malformed.
+    """
     site = _site(settings)
     with _serving(site) as connection:
-        found = [
-            entry["attributes"].get(attribute, [])
-            for entry in _search(connection, site, ldap_filter, "recipients", [attribute], most)
-        ]
+        found = [each["attributes"] for each in _search(connection, site, ldap_filter, "recipients", attributes, most)]
     return [
-        [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in has] for has in found
+        {
+            name: [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in has[name]]
+            if name in has
+            else []
+            for name in attributes
+        }
+        for has in found
     ]
 
 

@@ -27,12 +27,18 @@ PATTERN = re.compile(
     r"(?P<key>!?(?P<mark>[^\s\w\\#!])(?:\\.|(?!(?P=mark)).)*(?P=mark)[a-zA-Z]*)(?:\s+(?P<value>.*))?", FLAGS
 )
 ALIAS = re.compile(r'(?P<key>(?:\\.|"(?:\\.|[^"\\])*"|[^":\\])+):\s*(?P<value>.*)', FLAGS)
+FLOW = re.compile(r"if\s+\S.*|endif", FLAGS | re.IGNORECASE)  # regexp_table(5), pcre_table(5), cidr_table(5)
 ALIAS_KEY = re.compile(r'[^\s:;,@%()<>\[\]"\\#][^\s:;,@%()<>\[\]"\\]*', FLAGS)
 UNHELD = re.compile("[\n\0]")
 NO_UTF8 = re.compile("[\ud800-\udfff]")
 
 PATTERNS = ("pcre", "regexp")
 RULES = ("cidr", *PATTERNS)  # tried one after the other, so that nothing is a duplicate
+
+
+def is_flow(line: str) -> bool:
+    """Tell whether a line of a table of rules begins a block of them, or ends it."""
+    return FLOW.fullmatch(line.strip(SPACE)) is not None
 
 
 def render(entries: Mapping[str, Any] | Sequence[Sequence[Any]], type: str, program: str = "postmap") -> dict[str, Any]:
@@ -44,6 +50,7 @@ def render(entries: Mapping[str, Any] | Sequence[Sequence[Any]], type: str, prog
     """
     pairs = _pairs(entries)
     complaints = [complaint for pair in pairs for complaint in _entry_complaints(pair, type, program)]
+    complaints += _blocks([str(pair[0]) for pair in pairs]) if type in RULES and not complaints else []
     if complaints:
         return {"text": "", "complaints": complaints}
     return {"text": text(pairs, program), "complaints": _duplicates([str(key) for key, _ in pairs], type)}
@@ -55,7 +62,8 @@ def text(entries: Mapping[str, Any] | Sequence[Sequence[Any]], program: str = "p
     :param entries: as in ``render``
     :param program: likewise.
     """
-    return HEADER + "".join(f"{key}{SEPARATOR[program]}{value}\n" for key, value in _pairs(entries))
+    lines = (f"{key}{SEPARATOR[program]}{value}" if value != "" else str(key) for key, value in _pairs(entries))
+    return HEADER + "".join(f"{line}\n" for line in lines)
 
 
 def parse(text: str, type: str, program: str = "postmap") -> dict[str, Any]:
@@ -68,7 +76,9 @@ def parse(text: str, type: str, program: str = "postmap") -> dict[str, Any]:
     pairs, complaints = [], []
     for number, line in _logical_lines(text):
         match = _split(line, type, program)
-        if match and match["value"]:
+        if type in RULES and is_flow(line):
+            pairs.append((line.strip(SPACE), ""))
+        elif match and match["value"]:
             pairs.append((match["key"].strip(SPACE), match["value"].strip(SPACE)))
         elif type not in PATTERNS:  # which have if and endif: postmap tells what is wrong there
             complaints.append(f"line {number}: not a key and a value")
@@ -120,7 +130,7 @@ def _pairs(entries: Mapping[str, Any] | Sequence[Sequence[Any]]) -> list[Any]:
 def _entry_complaints(pair: Any, type: str, program: str) -> Iterator[str]:
     """Yield why a table can't hold an entry."""
     if isinstance(pair, (str, Mapping)) or len(pair) != 2:
-        yield "entries have to be a dict or a list of [key, value] pairs"
+        yield "entries have to be a dict or a list of [key, value] pairs, if and endif among them in tables of rules"
         return
     for what, item in zip(("key", "value"), pair, strict=True):
         if isinstance(item, bool) or not isinstance(item, (str, int)):
@@ -129,6 +139,11 @@ def _entry_complaints(pair: Any, type: str, program: str) -> Iterator[str]:
             yield f"key {pair[0]!r}: the {what} is {hint}"
             return
     key, value = map(str, pair)
+    if not (type in RULES and not value and is_flow(key) and not UNHELD.search(key)):
+        yield from _text_complaints(key, value, type, program)
+
+
+def _text_complaints(key: str, value: str, type: str, program: str) -> Iterator[str]:
     if not key or not value:
         yield f"key {key!r}: the {'value' if key else 'key'} is missing"
     elif UNHELD.search(key + value) or "\t" in key:
@@ -147,6 +162,18 @@ def _entry_complaints(pair: Any, type: str, program: str) -> Iterator[str]:
             yield f"key {key!r}: not the form of a {type} key, which is {form}"
         elif key.endswith(":") and type not in RULES:
             yield f"key {key!r}: ends with a colon, as only an alias does"
+
+
+def _blocks(keys: list[str]) -> Iterator[str]:
+    """Yield where a block of rules has no beginning, or no end: Postfix warns of it once, and then knows no rule."""
+    depth = 0
+    for key in filter(is_flow, keys):
+        depth += -1 if key.strip(SPACE).lower() == "endif" else 1
+        if depth < 0:
+            yield f"key {key!r}: there is no if before it"
+            return
+    if depth:
+        yield f"{depth} if without an endif"
 
 
 def _split(line: str, type: str, program: str) -> re.Match[str] | None:

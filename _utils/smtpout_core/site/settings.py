@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from smtpout_core.site import derived, platforms, rules, schema
+from smtpout_core.site import derived, platforms, rules, schema, written
 from smtpout_core.site.documents import Documents
 
 Problems = list[dict[str, str | None]]
@@ -46,7 +46,7 @@ def problems(site: Any, formula: Documents, grains: Mapping[str, Any]) -> Proble
 def _checked(site: Any, formula: Documents) -> tuple[Problems, dict[str, Any]]:
     """Return what is wrong with each value, and the site laid over the schema's defaults."""
     said = formula["schema.yaml"]
-    return schema.problems(site, said, "smtpout"), derived.merged(schema.defaults(said), site)
+    return schema.problems(site, said, "smtpout"), written.one_form(derived.merged(schema.defaults(said), site))
 
 
 def _all(

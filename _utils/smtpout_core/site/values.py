@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from smtpout_core.site import formats
+from smtpout_core.site import formats, written
 
 # A line can have 1016 bytes for OpenDKIM (config.c) and 1023 for ClamAV (optparser.c); an option's name is short.
 _LONGEST = 900
+LINES = ("main-value", "master-value")
+"""Formats of values that may stand on several lines."""
 
 
 def known() -> dict[str, tuple[str, Callable[[object], str | None]]]:
@@ -30,6 +32,8 @@ def problem(format: str, value: object) -> str | None:
     """
     if not isinstance(value, str):
         return None
+    if format in LINES:
+        value = written.folded(value)
     if wrong := formats.problem("single-line", value):
         return wrong
     if value != value.strip():

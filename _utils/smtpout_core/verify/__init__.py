@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from smtpout_core.directory import ask
 from smtpout_core.errors import RelayError
 from smtpout_core.host import Host
+from smtpout_core.promises import derived
+from smtpout_core.site.rules.promises import not_promised
 from smtpout_core.verify import filters, logins, postfix
 
 
@@ -65,6 +67,8 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
         Check("Postfix greets and offers what it should", unit, partial(postfix.greeting, settings)),
         Check("Postfix listens where its configuration says", unit, partial(postfix.listening, settings)),
     ]
+    if "programs_send" not in not_promised(settings):
+        asked.append(Check("programs on the relay send", unit, partial(postfix.programs_send, settings)))
     asked += [
         Check(f"users are served on port {port}", unit, partial(postfix.users_greeted, settings, service), own=False)
         for service, port in (("submission/inet", 587), ("465/inet", 465))
@@ -118,6 +122,12 @@ def _risks(settings: dict[str, Any]) -> list[tuple[str, str]]:
     if settings["authentication"]["clear_text_on_25"]:
         seen = "smtpout:authentication:clear_text_on_25 lets them cross the network in clear text"
         risks.append(("passwords are encrypted on port 25", seen))
+    sentences = {promise.name: promise.sentence for promise in derived.everything(settings)}
+    risks += [
+        (sentences[name], f"smtpout:promises:{name} takes it back")
+        for name, kept in settings["promises"].items()
+        if not kept
+    ]
     clear = [server for server in settings["directory"]["servers"] if server.startswith("ldap://")]
     if clear and not settings["directory"].get("start_tls"):
         seen = f"{', '.join(clear)} gets them in clear text: ldaps:// or smtpout:directory:start_tls would not"

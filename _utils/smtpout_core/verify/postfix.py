@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Iterator
 from typing import Any
 
 from smtpout_core.daemons.postfix import certificate, conf, listen, queue, smtp
 from smtpout_core.errors import RelayError
+from smtpout_core.promises.derived import OUTSIDE
 
 SOON = 30  # days: who renews automatically does so before (Let's Encrypt's clients, 30 days)
 
@@ -45,6 +47,20 @@ def listening(settings: dict[str, Any]) -> str:
         raise RelayError(said)
     smtp.probe(settings)
     return ", ".join(dict.fromkeys(map(str, listen.endpoints(settings["postfix"]["directory"]))))
+
+
+def programs_send(settings: dict[str, Any]) -> str:
+    """Return where programs on the relay may send to outside; raise where a loopback address refuses them."""
+    asked = [
+        each
+        for each in listen.asked(settings["postfix"]["directory"])
+        if each.service == smtp.SERVERS and ipaddress.ip_address(each.asked_at).is_loopback
+    ]
+    for endpoint in asked:
+        command, code, text = smtp.answer(endpoint, f"postmaster@{settings['domains'][0]}", OUTSIDE)
+        if code != 250:
+            raise RelayError(f"{endpoint.place} answers {command} from itself to {OUTSIDE} with {code} {text}")
+    return ", ".join(endpoint.place for endpoint in asked) or "Postfix listens on no loopback address"
 
 
 def room(settings: dict[str, Any]) -> str:

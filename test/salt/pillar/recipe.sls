@@ -76,6 +76,12 @@ smtpout:
       Umask: '002'
       OversignHeaders: null
 
+  promises:                                 # what it does not keep its word on
+    strangers_do_not_send_as_the_site: false
+    programs_send: false                    # over ::1
+    viruses_are_stopped: false              # by sendmail(1): such mail passes no filter
+    mail_is_signed: false                   # likewise
+
   verify:
     user: usuario01
     password: P@ssw0rd

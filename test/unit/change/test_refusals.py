@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pretend_daemons import NEW, Host
-from smtpout_core.change.parts import Content, Part, Trial
+from smtpout_core.change.parts import Content, Part, Promised, Trial
 from smtpout_core.change.transaction import Ways
 from smtpout_core.errors import NotInstalledError, RelayError
 
+UNASKED = "Not checked: what the site promises: there is nothing yet to ask."
 REFUSED = "The new configuration is refused; nothing was changed:"
 
 
@@ -23,17 +24,72 @@ def test_what_any_parser_complains_of_is_told_at_once(applied: Host, test: bool)
         replace(applied.milter, check=lambda staged, _host: applied.check(
             {path: aside for path, aside in staged.items() if "milter" in path}, _host)),
         applied.relay,
-        agreements=lambda _staged: ["the relay names another socket than the milter's"],
+        promises=lambda _staged: pytest.fail("what no parser takes is not tried"),
     )  # fmt: skip
     before = applied.snapshot(times=test)
     told = applied.refused(test=test).splitlines()
     assert told[0] == REFUSED
     assert told[1] == f"  milter: {applied.etc}/milter/milter.cf: socket = misspelt: no such parameter"
     assert f"  relay: {applied.etc}/relay/main.cf: myhostname = misspelt: no such parameter" in told
-    assert told[-1] == "  the relay names another socket than the milter's"
     left = {path: what for path, what in applied.snapshot(times=test).items() if path != f"{applied.state}/staging"}
     assert left == {path: what for path, what in before.items() if path != f"{applied.state}/staging"}
     assert applied.calls() == []
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_what_a_change_would_break_is_refused_with_what_was_seen_and_where_to_look(applied: Host, test: bool) -> None:
+    def asked(staged: Mapping[str, str]) -> Promised:
+        [main] = [aside for path, aside in staged.items() if path.endswith("relay/main.cf")]
+        if "other" not in Path(main).read_text(encoding="utf-8"):
+            return Promised(kept=1)
+        return Promised(broken={"Mail is taken": [f"{main}: no"]}, causes={"Mail is taken": "Look there."})
+
+    applied.pillar |= {"hostname": "other"}
+    applied.want(applied.milter, applied.relay, promises=asked)
+    before = applied.world()
+    assert applied.refused(test=test).splitlines() == [
+        REFUSED,
+        "  Mail is taken: that would be broken.",
+        f"    {applied.etc}/relay/main.cf: no",
+        "    Look there.",
+    ]
+    assert applied.world() == before
+
+
+def test_what_is_broken_anyway_for_the_same_reason_is_told_and_keeps_nothing_from_going_live(applied: Host) -> None:
+    applied.pillar |= {"hostname": "other"}
+    broken = Promised(broken={"Mail is taken": ["the directory is down"]}, causes={"Mail is taken": "Look there."})
+    applied.want(applied.milter, applied.relay, promises=lambda _staged: broken)
+    assert "Broken before this change as well: Mail is taken:\n    the directory is down" in applied.apply().notes
+
+
+def test_a_first_whole_has_nothing_before_it(host: Host) -> None:
+    broken = Promised(broken={"Mail is taken": ["the directory is down"]}, causes={"Mail is taken": "Look there."})
+    host.want(host.milter, host.relay, promises=lambda _staged: broken)
+    assert "Mail is taken: that would be broken." in host.refused()
+
+
+def test_where_no_trial_can_be_had_nothing_goes_live_unless_the_site_accepts_that(applied: Host) -> None:
+    applied.pillar |= {"hostname": "other"}
+    none = Promised(trial="no namespaces")
+    applied.want(applied.milter, applied.relay, promises=lambda _staged: none)
+    assert applied.refused().splitlines()[1] == (
+        "  no trial could be had: no namespaces; where that can't be helped, smtpout:accept_unproven: true applies "
+        "without proof"
+    )
+    applied.want(applied.milter, applied.relay, promises=lambda _staged: none, accept_unproven=True)
+    outcome = applied.apply()
+    assert outcome.changed
+    assert any("smtpout:accept_unproven lets it pass: no trial could be had" in note for note in outcome.notes)
+
+
+def test_what_could_not_be_asked_is_told_and_counts_as_nothing(applied: Host) -> None:
+    applied.pillar |= {"hostname": "other"}
+    partly = Promised(unproven={"Users send": "there is no user"}, kept=3)
+    applied.want(applied.milter, applied.relay, promises=lambda _staged: partly)
+    outcome = applied.apply()
+    assert "Not proven: Users send: there is no user" in outcome.notes
+    assert outcome.kept == 3
 
 
 def test_the_check_reads_the_files_aside_with_their_paths_led_there(applied: Host) -> None:
@@ -56,7 +112,7 @@ def test_the_check_reads_the_files_aside_with_their_paths_led_there(applied: Hos
 def test_a_missing_parser_is_a_note_in_test_mode_and_a_failure_else(host: Host) -> None:
     host.want(host.milter, replace(host.relay, check=host.not_there))
     predicted = host.apply(test=True)
-    assert predicted.notes == ["Not checked: relay's configuration: relayd is not installed."]
+    assert predicted.notes == ["Not checked: relay's configuration: relayd is not installed.", UNASKED]
     with pytest.raises(NotInstalledError, match="relayd is not installed"):
         host.apply()
     assert not (host.etc / "milter/milter.cf").exists()
@@ -83,7 +139,7 @@ class Table(Part):
 def test_a_part_that_cannot_be_made_yet_is_a_note_in_test_mode_and_a_failure_else(host: Host) -> None:
     table = f"{host.etc}/table"
     host.want(replace(host.milter, parts=(Table(table),)))
-    assert host.apply(test=True).notes == [f"Not checked: {table}: postmap is not installed."]
+    assert host.apply(test=True).notes == [f"Not checked: {table}: postmap is not installed.", UNASKED]
     with pytest.raises(NotInstalledError):
         host.apply()
     assert host.calls() == []
@@ -131,7 +187,7 @@ def test_what_can_be_checked_before_anything_is_installed_is(host: Host) -> None
     started = {"started_with": host.not_there, "main": f"{host.etc}/relay/main.cf"}
     host.want(with_table, replace(host.relay, **started, trials=(trial(lambda: None),)))
     assert [note.split(": ")[1] for note in host.apply(test=True).notes] == [
-        f"{host.etc}/table", "milter's configuration"
+        f"{host.etc}/table", "milter's configuration", "what the site promises"
     ]  # fmt: skip
     host.want(with_table, replace(host.relay, trials=(trial(fails),)))
     host.pillar["hostname"] = "misspelt"
@@ -184,7 +240,7 @@ def test_what_has_worked_and_fails_by_itself_since_is_told_and_holds_up_nothing(
 
 def test_a_trial_that_cannot_be_asked_yet_is_a_note_in_test_mode(host: Host) -> None:
     host.want(host.milter, replace(host.relay, trials=(trial(lambda: host.not_there() and None),)))
-    assert host.apply(test=True).notes == ["Not checked: usuario01 logs in: relayd is not installed."]
+    assert host.apply(test=True).notes == ["Not checked: usuario01 logs in: relayd is not installed.", UNASKED]
 
 
 def test_ways_and_wants_come_with_the_transaction() -> None:

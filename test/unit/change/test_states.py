@@ -14,6 +14,7 @@ from minions import GRAINS
 from pretend_daemons import Host
 from salt import loader
 from salt.exceptions import CommandExecutionError
+from smtpout_core.change.parts import Promised
 from smtpout_core.change.transaction import Transaction
 from smtpout_core.daemons import descriptions
 from smtpout_core.daemons.postfix import retire
@@ -50,7 +51,7 @@ def salted(host: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(descriptions, "described", lambda _settings, _host: host.wanted.daemons)
     monkeypatch.setattr(descriptions, "ways", lambda _labelled: host.ways)
     monkeypatch.setattr("smtpout_core.verify.failing", lambda _settings: {})
-    monkeypatch.setattr("smtpout_core.daemons.agreements.compared", lambda _staged, _settings: [])
+    monkeypatch.setattr("smtpout_core.promises.asked.trial", lambda _settings, _test, _staged: Promised())
     unit = str(host.root / "systemd/smtpout-restore.service")
     monkeypatch.setattr(Transaction.__init__, "__defaults__", (unit,))
     host.template("milter", "socket = {{ settings.clamav.socket }}\n")

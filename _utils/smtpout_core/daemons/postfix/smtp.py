@@ -71,6 +71,30 @@ def greeting(endpoint: listen.Endpoint, timeout: float = 10) -> Greeting:
         raise RelayError(f"{endpoint.place} does not answer as a mail server{how}: {error}") from error
 
 
+def answer(endpoint: listen.Endpoint, sender: str, recipient: str, timeout: float = 10) -> tuple[str, int, str]:
+    """Return what a program on this host is told by an endpoint, up to a recipient; no message is begun.
+
+    :param endpoint: where to connect, and how.
+    :param sender: of the envelope.
+    :param recipient: likewise.
+    :param timeout: seconds to wait for each reply.
+    :return: the last command, and the code and the text of its reply.
+    :raises RelayError: nobody listens, or the answer isn't SMTP's.
+    """
+    try:
+        with _Client(endpoint, timeout) as client:
+            said = ("the greeting", *client.connect(endpoint.asked_at, endpoint.port))
+            # The name of a literal (RFC 5321, 4.1.3) is nobody's to look up.
+            literal = f"[IPv6:{endpoint.asked_at}]" if ":" in endpoint.asked_at else f"[{endpoint.asked_at}]"
+            for command, words in (("EHLO", literal), ("MAIL", f"FROM:<{sender}>"), ("RCPT", f"TO:<{recipient}>")):
+                if said[1] not in (220, 250):
+                    break
+                said = (command, *client.docmd(command, words))
+            return said[0], said[1], " ".join(said[2].decode(errors="replace").split())
+    except (OSError, smtplib.SMTPException) as error:
+        raise RelayError(f"{endpoint.place} does not answer as a mail server: {error}") from error
+
+
 def probe(settings: dict[str, Any], patience: float = 10) -> None:
     """Ask Postfix at each address and port that its configuration says it listens on, as a client there would.
 

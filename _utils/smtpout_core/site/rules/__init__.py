@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from smtpout_core.site import schema
-from smtpout_core.site.rules import agreed, clamav, directory, identity, networks, opendkim, postfix
+from smtpout_core.site.rules import agreed, clamav, directory, identity, networks, opendkim, postfix, promises
 from smtpout_core.site.rules.finding import MASKED, Site
 
-RULES = [rule for room in (identity, networks, directory, opendkim, agreed, clamav, postfix) for rule in room.RULES]
+RULES = [
+    rule for room in (identity, networks, directory, opendkim, agreed, clamav, postfix, promises) for rule in room.RULES
+]
 
 
 def problems(site: Site, facts: dict[str, Any], broken: list[str]) -> list[dict[str, str | None]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from smtpout_core.site.rules.finding import Found, Rule, Site
+from smtpout_core.site.written import words
 
 _STRANGERS = "strangers could send as the site; name the site's own networks"
 
@@ -19,8 +20,7 @@ def _wide_networks(site: Site, _facts: dict[str, Any]) -> Found:
     """Who is in these networks relays, or has mail signed, without logging in."""
     named = [(f"networks:{index}", network) for index, network in enumerate(site["networks"])]
     named += [(f"opendkim:trusted_hosts:{index}", host) for index, host in enumerate(site["opendkim"]["trusted_hosts"])]
-    written = site["postfix"]["main"].get("mynetworks")
-    named += [("postfix:main:mynetworks", word) for word in re.split(r"[\s,]+", str(written))]
+    named += [("postfix:main:mynetworks", word) for word in words(site["postfix"]["main"].get("mynetworks"))]
     alone = False
     for path, text in named:
         network = _network(text)

@@ -1,0 +1,102 @@
+"""Ask a trial of the chain for a site's promises."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from smtpout_core.change.parts import Daemon, Promised
+from smtpout_core.daemons.postfix import conf
+from smtpout_core.directory import people as users
+from smtpout_core.errors import RelayError, os_errors_told
+from smtpout_core.promises import chain as chains
+from smtpout_core.promises import derived, followed, judged
+from smtpout_core.promises.chain import Chain
+from smtpout_core.promises.promise import Outcome, Promise, Verdict
+
+
+def trial(settings: dict[str, Any], test: bool, staged: Mapping[str, str]) -> Promised:
+    """Ask a trial of the chain for every promise of a site, as a change wants to know it.
+
+    :param settings: the site's.
+    :param test: keys need not be made yet; without them nothing is asked.
+    :param staged: where each of the site's files lies, by its live path.
+    """
+    signing = settings["opendkim"]["signing_keys"] if settings["opendkim"]["enabled"] else []
+    if test and (coming := [key["path"] for key in signing if not os.path.exists(key["path"])]):
+        return Promised(unproven={"What the site promises": f"{coming[0]} is made before it is asked"})
+    try:
+        verdicts = asked(settings, staged)
+    except RelayError as error:
+        return Promised(trial=str(error))
+    broken = [each for each in verdicts if each.outcome is Outcome.BROKEN]
+    return Promised(
+        broken={each.promise.sentence: each.seen for each in broken},
+        unproven={each.promise.sentence: each.seen[0] for each in verdicts if each.outcome is Outcome.UNPROVEN},
+        kept=sum(each.outcome is Outcome.KEPT for each in verdicts),
+        causes={each.promise.sentence: causes(settings, each.promise) for each in broken},
+    )
+
+
+def live(daemons: Sequence[Daemon]) -> dict[str, str]:
+    """Return where the files of what runs lie: each at its own path.
+
+    :param daemons: the site's.
+    """
+    paths = [path for daemon in daemons for part in daemon.parts for path in part.paths]
+    paths += [file.path for daemon in daemons for file in daemon.files]
+    return {path: path for path in paths}
+
+
+def causes(settings: dict[str, Any], promise: Promise) -> str:
+    """Return which keys of the pillar most likely break a promise: those that the site sets, or those there are.
+
+    :param settings: the site's.
+    :param promise: which.
+    """
+    postfix = settings["postfix"]
+    native = re.compile(promise.parameters or "(?!)")
+    given = [f"smtpout:postfix:main:{name}" for name in postfix["main"] if native.fullmatch(name)]
+    given += [
+        f"smtpout:postfix:master:{service}:options:{name}"
+        for service, own in postfix["master"].items()
+        for name in (own or {}).get("options") or ()
+        if native.fullmatch(name)
+    ]
+    where = " or ".join(given) if given else ", ".join(f"smtpout:{key}" for key in promise.keys)
+    return f"Look at {where}; or take it back: smtpout:promises:{promise.name}: false"
+
+
+def asked(settings: dict[str, Any], staged: Mapping[str, str]) -> list[Verdict]:
+    """Ask a trial of the chain for every promise of a site.
+
+    :param settings: the site's.
+    :param staged: where each of the site's files lies, by its live path.
+    :return: a verdict each.
+    :raises RelayError: no trial can be had, and why.
+    """
+    people, why = _people(settings)
+    promises = derived.promised(settings, people)
+    clients = {question.client for promise in promises for question in promise.questions}
+    with os_errors_told(), chains.started(settings, staged, clients) as chain:
+        promises = derived.promised(settings, people, _versions(chain))
+        questions = {question.dialogue for promise in promises for question in promise.questions}
+        seen = followed.asked(chain, questions, settings["verify"].get("password", ""))
+        signers = judged.Signers(settings)
+        return [judged.verdict(promise, seen, signers, why) for promise in promises]
+
+
+def _people(settings: dict[str, Any]) -> tuple[Sequence[users.Person], str]:
+    """Return users of the directory, or none and why."""
+    try:
+        return users.found(settings, derived.sample(settings["domains"])), ""
+    except RelayError as error:
+        return [], str(error)
+
+
+def _versions(chain: Chain) -> list[int]:
+    """Return the versions of IP that Postfix speaks."""
+    said = conf.values(str(chain.folder.resolve() / "config"), "inet_protocols")["inet_protocols"].lower()
+    return [version for version in (4, 6) if f"ipv{version}" in said or "all" in said]

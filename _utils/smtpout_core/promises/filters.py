@@ -1,0 +1,118 @@
+"""What stands beside Postfix in a chain aside: saslauthd, the scanner and the signer, with their own new files.
+
+Their sockets lie in /tmp, which is the chain's own there: where clamd's AppArmor profile lets it write. They run as the
+users that their files name, and no program of the site's is run by any of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from smtpout_core.daemons.postfix import aside
+
+# The EICAR test file by its hexadecimal form (clamav's "Creating signatures", extended signatures), and not in clear
+# text, or a scanner would take this file away.
+EICAR = "58354f2150254041505b345c505a58353428505e2937434329377d2445494341522d5354414e44415244"
+VIRUS = bytes.fromhex("".join(EICAR) + "2d414e544956495255532d544553542d46494c452124482b482a")
+"""The whole of it."""
+SIGNATURES = f"Eicar-Test-Signature:0:*:{EICAR}\n"
+
+# Options of the filters that name a place, a program of the site's, or what only a service needs.
+CLAMD = {
+    "DatabaseDirectory": "/tmp/signatures",
+    "TemporaryDirectory": "/tmp/scanned",
+    "LocalSocket": "/tmp/clamd",
+    "LocalSocketMode": "666",
+    "Foreground": "yes",
+}
+CLAMD_WITHOUT = {
+    "TCPSocket", "TCPAddr", "PidFile", "LogFile", "VirusEvent", "LocalSocketGroup", "OfficialDatabaseOnly",
+    "ExcludePUA", "IncludePUA",
+}  # fmt: skip
+MILTER = {
+    "MilterSocket": "unix:/tmp/clamav",
+    "MilterSocketMode": "666",
+    "ClamdSocket": "unix:/tmp/clamd",
+    "TemporaryDirectory": "/tmp/scanned",
+    "Foreground": "yes",
+}
+MILTER_WITHOUT = {"PidFile", "LogFile", "VirusAction", "MilterSocketGroup", "Chroot"}
+OPENDKIM_WITHOUT = {"pidfile", "background", "autorestart", "socket", "umask"}
+
+
+def furnish(tmp: Path, settings: dict[str, Any], staged: Mapping[str, str], prefix: str) -> None:
+    """Lay out the files of all of them, and what starts each: a script in ``start``.
+
+    :param tmp: what is /tmp there.
+    :param staged: where each of the site's files lies, by its live path.
+    :param prefix: the folder below which they do; an empty text where they are the live ones.
+    """
+    _logins(tmp, settings, staged, prefix)
+    names = [each["name"] for each in settings["milters"]]
+    if "clamav" in names:
+        _scanner(tmp, settings["clamav"], staged, prefix)
+    if "opendkim" in names:
+        _signer(tmp, settings["opendkim"], staged, prefix)
+
+
+def _logins(tmp: Path, settings: dict[str, Any], staged: Mapping[str, str], prefix: str) -> None:
+    """Lay out saslauthd, and what smtpd reads of it."""
+    facts = settings["saslauthd"]
+    place = facts["socket_directory"]
+    for name in ("saslauthd", "sasl"):
+        aside.make_folder(tmp / name, 0o755)
+    smtpd = _read(staged[f"{settings['postfix']['sasl_directory']}/smtpd.conf"], prefix)
+    write(tmp / "sasl/smtpd.conf", smtpd.replace(place, "/tmp/saslauthd"))
+    inside = os.path.relpath(settings["postfix"]["sasl_directory"], settings["postfix"]["directory"])
+    if not inside.startswith(".."):  # Debian's smtpd looks there whatever cyrus_sasl_config_path says
+        write(tmp.parent / "config" / inside / "smtpd.conf", smtpd.replace(place, "/tmp/saslauthd"))
+    defaults = _read(staged[facts["defaults_file"]], prefix).replace(place, "/tmp/saslauthd")
+    configuration = f"/tmp/staged{facts['configuration']}" if prefix else facts["configuration"]
+    write(tmp / "start/saslauthd", f"{defaults}\nexec {facts['command']} -O {shlex.quote(configuration)}\n")
+
+
+def _scanner(tmp: Path, clamav: dict[str, Any], staged: Mapping[str, str], prefix: str) -> None:
+    """Lay out clamd with one signature, and the milter that asks it."""
+    aside.make_folder(tmp / "signatures", 0o755)
+    write(tmp / "signatures/eicar.ndb", SIGNATURES)
+    for room, options, without in (("clamd", CLAMD, CLAMD_WITHOUT), ("milter", MILTER, MILTER_WITHOUT)):
+        path = clamav[room]["configuration"]
+        text = _with_options(_read(staged[path], prefix), options, without)
+        write(tmp / f"{room}.conf", text)
+        program = {"clamd": shutil.which("clamd") or "clamd", "milter": clamav["milter"]["program"]}[room]
+        wait = "until [ -S /tmp/clamd ]; do sleep 0.02; done; " if room == "milter" else ""
+        write(tmp / f"start/{room}", f"{wait}exec {shlex.quote(program)} --config-file=/tmp/{room}.conf\n")
+
+
+def _signer(tmp: Path, opendkim: dict[str, Any], staged: Mapping[str, str], prefix: str) -> None:
+    """Lay out OpenDKIM, with the keys that are there."""
+    text = _with_options(_read(staged[opendkim["configuration"]], prefix), {"UMask": "000"}, OPENDKIM_WITHOUT)
+    write(tmp / "opendkim.conf", text)
+    aside.make_folder(tmp / "pid", 0o1777)
+    program = shlex.join(
+        [shutil.which("opendkim") or "opendkim", "-f", "-x", "/tmp/opendkim.conf", "-p", "local:/tmp/opendkim"]
+    )
+    write(tmp / "start/opendkim", f"exec {program} -P /tmp/pid/opendkim\n")
+
+
+def _read(path: str, prefix: str) -> str:
+    text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    return text.replace(prefix, "/tmp/staged") if prefix else text
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file that everybody may read."""
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    path.chmod(0o644)
+
+
+def _with_options(text: str, options: Mapping[str, str], without: set[str]) -> str:
+    """Return a file of options, one a line, with some set and some left out; their case doesn't count."""
+    gone = {name.lower() for name in (*options, *without)}
+    lines = [line for line in text.split("\n") if (line.split() or [""])[0].lower() not in gone]
+    return "\n".join([*lines, *(f"{name} {value}" for name, value in options.items()), ""])

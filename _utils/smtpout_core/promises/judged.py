@@ -1,0 +1,141 @@
+"""Judge what was seen of a promise's dialogues."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from smtpout_core.daemons.opendkim import keys
+from smtpout_core.promises import filters
+from smtpout_core.promises.chain import Arrived
+from smtpout_core.promises.followed import Seen
+from smtpout_core.promises.promise import Content, End, Outcome, Promise, Question, Verdict
+
+OF_THE_CLIENT = re.compile(r"cannot find your (?:reverse )?hostname|gr[ea]y-?list", re.IGNORECASE)
+"""A refusal for what a trial's client doesn't have and a real one may: a name in DNS, patience."""
+
+
+def verdict(promise: Promise, seen: Mapping[Question, Seen], signers: Signers, why: str) -> Verdict:
+    """Judge a promise: broken where one question was answered wrongly, kept where all were asked and none was.
+
+    :param seen: by each question's dialogue.
+    :param why: what kept the directory's users from being known.
+    """
+    wrong: list[str] = []
+    doubts: list[str] = []
+    for question in promise.questions:
+        saw = seen[question.dialogue]
+        if fault := _fault(question, saw, signers):
+            doubted = question.ends is End.TAKEN and OF_THE_CLIENT.search(saw.reply.text)
+            (doubts if doubted else wrong).append(f"{question}: {fault}")
+    if not promise.questions and not promise.unasked:
+        doubts.append("there is nobody left to ask it as: every address that is kept for examples is the site's")
+    if promise.unasked:
+        doubts.append(": ".join(filter(None, [promise.unasked, why])))
+    outcome = Outcome.BROKEN if wrong else Outcome.UNPROVEN if doubts else Outcome.KEPT
+    return Verdict(promise, outcome, wrong + doubts)
+
+
+def _fault(question: Question, seen: Seen, signers: Signers) -> str:
+    """Return what is wrong with an answer; an empty text where nothing is."""
+    if question.ends is End.STOPPED:
+        return _passed(seen)
+    if question.ends is not End.TAKEN:
+        return _not_refused(question, seen)
+    if not seen.reply.taken:
+        return str(seen.reply)
+    if question.content not in (Content.PLAIN, Content.VIRUS):
+        return ""
+    if not seen.arrived:
+        return f"it is taken, and {seen.elsewhere or 'nothing of it leaves'}"
+    return _route_fault(question, seen.arrived) or signers.fault(question, seen.arrived)
+
+
+def _passed(seen: Seen) -> str:
+    """Return how a virus passes, or that it wasn't asked about."""
+    if seen.reply.command not in ("the message", "sendmail(1)"):
+        return f"not asked: {seen.reply}"
+    if seen.arrived:
+        return "it is taken, and leaves"
+    if any(filters.VIRUS in each.message for each in seen.carried):
+        return "it comes back to its sender, the virus with it"
+    return f"it {seen.elsewhere}" if seen.moving else ""
+
+
+def _not_refused(question: Question, seen: Seen) -> str:
+    """Return how what is to be refused isn't."""
+    reply = seen.reply
+    if reply.taken:
+        return f"it is taken ({reply})"
+    if question.ends is End.REFUSED_FOR_GOOD and not 500 <= reply.code <= 599:
+        return f"it isn't refused for good: {reply}"
+    return "" if reply.code > 0 else str(reply)
+
+
+def _route_fault(question: Question, arrived: Sequence[Arrived]) -> str:
+    """Return what is wrong with where a message leaves to."""
+    if not question.routed:
+        return ""
+    where = [f"{each.service}:{each.nexthop}" for each in arrived]
+    if question.routed == "outside":
+        stays = [each for each in arrived if each.program in ("local", "virtual", "discard")]
+        return f"it goes to {', '.join(where)}" if len(stays) == len(arrived) else ""
+    return "" if question.routed in where else f"it goes to {', '.join(where)}, and should to {question.routed}"
+
+
+class Signers:
+    """The keys that the site signs with."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.keys = {
+            (key["domain"], key["selector"]): key["path"]
+            for key in (settings["opendkim"]["signing_keys"] if settings["opendkim"]["enabled"] else ())
+        }
+
+    def fault(self, question: Question, arrived: Sequence[Arrived]) -> str:
+        """Return what is wrong with the signatures of a message as it leaves."""
+        if question.signer is None:
+            return ""
+        for each in arrived:
+            made = signatures(each.message)
+            if question.signer == ("", ""):
+                if own := sorted(set(made) & set(self.keys)):
+                    return f"it leaves signed by {named(own[0])}"
+            elif question.signer not in made:
+                other = f"by {', '.join(map(named, made))}" if made else "by nobody"
+                return f"it leaves signed {other}, and should by {named(question.signer)}"
+            elif said := self._verified(each.message, question.signer):
+                return said
+        return ""
+
+    def _verified(self, message: bytes, signer: tuple[str, str]) -> str:
+        """Return why a signature isn't what a receiver takes, with the key's own public half for the record."""
+        try:
+            dkim = importlib.import_module("dkim")
+        except ImportError:
+            return "its signature can't be verified: dkimpy is missing from Salt's Python"
+        record = f"v=DKIM1; k=rsa; p={keys.key_info(self.keys[signer])['public']}".encode()
+        mail = message.replace(b"\n", b"\r\n")
+        try:
+            if dkim.verify(mail, dnsfunc=lambda *_, **__: record):
+                return ""
+        except dkim.DKIMException as error:
+            return f"its signature by {named(signer)} fails: {error}"
+        return f"its signature by {named(signer)} fails: something was changed after it"
+
+
+def signatures(message: bytes) -> list[tuple[str, str]]:
+    """Return domain and selector of each DKIM signature (RFC 6376, 3.5)."""
+    head = re.sub(rb"\n[ \t]+", b" ", message.partition(b"\n\n")[0])
+    found = []
+    for value in re.findall(rb"(?mi)^DKIM-Signature:(.*)$", head):
+        tags = dict(re.findall(r"\b([a-z]+)\s*=\s*([^;\s]+)", value.decode(errors="replace")))
+        found.append((tags.get("d", "").lower(), tags.get("s", "")))
+    return found
+
+
+def named(signer: tuple[str, str]) -> str:
+    """Return the name of the record that a signature is checked with (RFC 6376, 3.6.2.1)."""
+    return f"{signer[1]}._domainkey.{signer[0]}"

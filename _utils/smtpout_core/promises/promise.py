@@ -1,0 +1,118 @@
+"""A promise and the dialogues by which it is asked, as data."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+SERVERS, SUBMISSION, SUBMISSIONS = "smtp/inet", "submission/inet", "465/inet"
+SENDMAIL = "sendmail"
+"""The door of programs on the relay, which no service of master.cf is."""
+
+
+class End(enum.Enum):
+    """What is to become of a dialogue."""
+
+    TAKEN = "taken"
+    """250 to the recipient (RFC 5321, 3.3), and what was sent arrives."""
+    REFUSED = "refused"
+    """Anything but 250: not taken for now will do."""
+    REFUSED_FOR_GOOD = "refused for good"
+    """5xx (RFC 5321, 4.2.1): the sender learns of it at once, and not after days."""
+    STOPPED = "stopped"
+    """Refused or taken, and it doesn't arrive."""
+
+
+class Content(enum.Enum):
+    """What is sent."""
+
+    NOTHING = "nothing"
+    """The dialogue ends after RCPT."""
+    PLAIN = "a plain text"
+    VIRUS = "the EICAR test virus"
+    LOGIN = "a login"
+    """AUTH with the password of ``smtpout:verify``; the dialogue ends with it."""
+    CLEAR_LOGIN = "a login without TLS"
+    """It is looked whether AUTH is offered, and nothing is sent."""
+
+
+class Outcome(enum.Enum):
+    """How a promise stands."""
+
+    KEPT = "kept"
+    BROKEN = "broken"
+    UNPROVEN = "not proven"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A dialogue: who comes in by which door, with whose address to whom, and what is to become of that.
+
+    :param client: the client's address; one of the host's own where the door is ``sendmail``.
+    :param door: the service of master.cf, as ``submission/inet``, or ``sendmail``.
+    :param sender: of the envelope; an empty text is the null sender.
+    :param ends: what is to become of it.
+    :param content: what is sent.
+    :param login: the name that the client has logged in with.
+    :param routed: the transport and the nexthop that it has to leave by, as transport(5) writes them.
+    :param signer: domain and selector by which it has to be signed where it arrives; an empty text for neither.
+    :param author: of the message's ``From:``; the envelope's sender where it is left out.
+    """
+
+    client: str
+    door: str
+    sender: str
+    recipient: str
+    ends: End = End.TAKEN
+    content: Content = Content.NOTHING
+    login: str = ""
+    routed: str = ""
+    signer: tuple[str, str] | None = None
+    author: str = ""
+
+    @property
+    def dialogue(self) -> Question:
+        """The question without what it expects: those that are alike in the rest are asked once."""
+        return replace(self, ends=End.TAKEN, routed="", signer=None)
+
+    def __str__(self) -> str:
+        who = f"{self.client} at {self.door}" if self.door != SENDMAIL else "sendmail(1)"
+        logged = f", logged in as {self.login}," if self.login else ""
+        what = f" with {self.content.value}" if self.content is not Content.NOTHING else ""
+        if self.content in (Content.LOGIN, Content.CLEAR_LOGIN):
+            return f"{who}{logged} with {self.content.value}"
+        author = f" (From: {self.author})" if self.author else ""
+        return f"{who}{logged} from <{self.sender}>{author} to <{self.recipient}>{what}"
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a site keeps its word on.
+
+    :param name: as the pillar takes it back: ``strangers_do_not_relay``.
+    :param sentence: what is true where it is kept.
+    :param questions: by which it is asked; none where it can't be.
+    :param unasked: why it can't be, or can't in full.
+    :param keys: pillar paths below ``smtpout`` that it most likely depends on.
+    :param parameters: of Postfix that decide it, as a pattern: those that the site sets are named first.
+    """
+
+    name: str
+    sentence: str
+    questions: Sequence[Question] = ()
+    unasked: str = ""
+    keys: Sequence[str] = ()
+    parameters: str = ""
+
+
+@dataclass
+class Verdict:
+    """How a promise stands, and what was seen.
+
+    :param seen: a sentence for each question that wasn't answered as it should be.
+    """
+
+    promise: Promise
+    outcome: Outcome
+    seen: list[str] = field(default_factory=list)

@@ -1,0 +1,163 @@
+"""A search for what nobody thought of: random options, each applied; where that is green, mail has to flow.
+
+``bin/test lab -k green_is_true``; with ``--soak`` hundreds of seeds, and each that was refused once more with all promises
+taken back, to see whether it was right to refuse it. What judges shares no code with the promises: plain clients and
+receiving hosts of the lab. On Debian 12 only.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import yaml
+from support import load
+
+from lab import checks, mail, overrides
+from lab.conftest import SUMMARY, Applied
+from lab.lab import CLIENT
+from lab.whole import SITE
+
+SOME, MANY = 6, 600
+FIRST = int(os.environ.get("GREEN_IS_TRUE_SEED", "1"))
+"""Other seeds are other changes: the figures of a note say which it was."""
+USER, OTHER, OUTSIDE = "usuario01@domain01.dom", "usuario02@domain02.dom", "somebody@outside.example"
+
+
+def ends(lab: Any, code: int, **session: Any) -> None:
+    """Hold a session, and see that its last answer begins so."""
+    answers = mail.session(lab, **session)
+    assert answers[-1].code // 100 == code, answers[-1]
+
+
+def arrives(lab: Any, host: str, sender: str, recipient: str, **session: Any) -> None:
+    """Send a message, and find it where it has to arrive."""
+    message = mail.compose(sender, recipient)
+    ends(lab, 2, sender=sender, recipients=[recipient], message=message, **session)
+    assert mail.arrived(lab.host(host), message, wait=10), f"taken, and not at {host}"
+
+
+def virus_is_stopped(lab: Any) -> None:
+    """A server's virus reaches nobody outside."""
+    message = mail.compose("root@domain01.dom", OUTSIDE, attachment=mail.EICAR)
+    mail.session(lab, address=CLIENT, sender="root@domain01.dom", recipients=[OUTSIDE], message=message)
+    assert not mail.arrived(lab.host("outside"), message, wait=2), "the virus arrived"
+
+
+def stranger_is_heard(lab: Any) -> None:
+    """A stranger's mail to a user arrives at the delivery layer, and isn't signed by the site."""
+    message = mail.compose("a@stranger.example", USER)
+    ends(lab, 2, address=mail.STRANGER, sender="a@stranger.example", recipients=[USER], message=message)
+    copies = mail.arrived(lab.host("delivery"), message, wait=10)
+    assert copies, "taken, and not at delivery"
+    assert "DKIM-Signature" not in copies[0], "signed for a stranger"
+
+
+def is_signed(lab: Any) -> None:
+    """A user's signature verifies at the receiver, through DNS."""
+    checks.signature_verifies(lab, mail.USERS)
+
+
+def stranger(code: int, sender: str, recipient: str) -> Callable[[Any], None]:
+    """Return what asks as a stranger."""
+    return lambda lab: ends(lab, code, address=mail.STRANGER, sender=sender, recipients=[recipient])
+
+
+def user(code: int, sender: str, recipient: str, entry: mail.Entry = mail.USERS, name: str = "usuario01") -> Any:
+    """Return what asks as a user."""
+    given = {"address": mail.STRANGER, "entry": entry, "user": name, "sender": sender, "recipients": [recipient]}
+    return lambda lab: ends(lab, code, **given)
+
+
+ORACLE: dict[str, Callable[[Any], None]] = {
+    "a stranger does not relay": stranger(5, "a@stranger.example", OUTSIDE),
+    "a stranger does not relay with the null sender": stranger(5, "", OUTSIDE),
+    "a stranger is nobody of the site": stranger(5, "president@domain01.dom", USER),
+    "a stranger's mail to nobody is refused": stranger(5, "a@stranger.example", "nobody@domain01.dom"),
+    "a stranger is heard": stranger_is_heard,
+    "a user sends to outside": lambda lab: arrives(
+        lab, "outside", USER, OUTSIDE, address=mail.STRANGER, entry=mail.USERS, user="usuario01"
+    ),
+    "a user sends over TLS": user(2, USER, OTHER, mail.USERS_OVER_TLS),
+    "a user is nobody else": user(5, OTHER, OUTSIDE),
+    "a user without a login sends nothing": user(5, USER, OUTSIDE, name=""),
+    "a user's mail is signed": is_signed,
+    "a server sends to a user": lambda lab: arrives(lab, "delivery", "root@domain01.dom", OTHER, address=CLIENT),
+    "a virus is stopped": virus_is_stopped,
+}
+
+
+def broken(lab: Any) -> dict[str, str]:
+    """Return what the relay does wrong, asked by plain clients."""
+    found = {}
+    for sentence, ask in ORACLE.items():
+        try:
+            ask(lab)
+        except (AssertionError, ValueError, IndexError) as error:
+            found[sentence] = str(error)[:300]
+    return found
+
+
+@dataclass
+class Search:
+    """What a search found, by seed."""
+
+    green: list[int] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
+    false: dict[int, Any] = field(default_factory=dict)
+    rightly: list[int] = field(default_factory=list)
+    wrongly: dict[int, Any] = field(default_factory=dict)
+
+
+@pytest.fixture
+def search(on_bookworm: Applied, request: pytest.FixtureRequest) -> Iterator[Search]:
+    """Return what is found, which is printed at the end."""
+    found = Search()
+    yield found
+    request.config.stash.setdefault(SUMMARY, []).append(
+        f"green is true: {len(found.green)} green, {len(found.false)} of them broken; {len(found.refused)} refused"
+        + (
+            f", {len(found.rightly)} of them broken without promises, {len(found.wrongly)} harmless"
+            if found.rightly
+            else ""
+        )
+    )
+
+
+def site(change: dict[str, Any], promises: dict[str, bool]) -> str:
+    """Return the example's pillar with a change."""
+    made = copy.deepcopy(load("default")["smtpout"])
+    for room, sections in change.items():
+        made.setdefault(room, {}).update(sections)
+    return yaml.safe_dump({"smtpout": made | ({"promises": promises} if promises else {})})
+
+
+@pytest.mark.timeout(36000)
+def test_green_is_true(on_bookworm: Applied, request: pytest.FixtureRequest, search: Search) -> None:
+    lab, soak = on_bookworm.lab, request.config.getoption("soak")
+    assert broken(lab) == {}, "the oracle itself, on the example"
+    lines = lab.host("relay").run(["postconf", "-d"]).stdout.splitlines()
+    defaults = {name: value.strip() for name, _, value in (line.partition(" =") for line in lines)}
+    promises = lab.salt("smtpout.promises", check=False, timeout=120)
+    none = {each["promise"]: False for each in promises}
+    for seed in range(FIRST, FIRST + (MANY if soak else SOME)):
+        change = overrides.change(seed, defaults)
+        lab.set_pillar(site(change, {}))
+        on_bookworm.apply("search")
+        if not on_bookworm.failed("search"):
+            search.green.append(seed)
+            if found := broken(lab):
+                search.false[seed] = (change, found)
+            continue
+        search.refused.append(seed)
+        by_promise = "would be broken" in on_bookworm.failed("search").get(SITE, "")
+        if soak and by_promise:
+            lab.set_pillar(site(change, none))
+            on_bookworm.apply("search without promises")
+            if not on_bookworm.failed("search without promises"):
+                (search.rightly.append(seed) if broken(lab) else search.wrongly.update({seed: change}))
+    assert search.false == {}

@@ -1,0 +1,198 @@
+"""Each promise is kept by a right site, and broken by what breaks it: asked of a real chain, as an apply asks."""
+
+from __future__ import annotations
+
+import glob
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Site, real  # type: ignore[attr-defined]
+from minions import Settings
+from smtpout_core.promises import asked, derived, judged
+from smtpout_core.promises.promise import Outcome
+from support import REPOSITORY, load
+
+
+def main(**parameters: Any) -> dict[str, Any]:
+    return {"postfix": {"main": parameters}}
+
+
+def master(service: str, **options: Any) -> dict[str, Any]:
+    return {"postfix": {"master": {service: {"options": options}}}}
+
+
+# What a site sets, by the promise that it breaks, among others perhaps.
+BROKEN = {
+    "strangers_reach_users": main(smtpd_client_restrictions="permit_mynetworks, reject"),
+    "strangers_reach_the_postmaster": main(smtpd_delay_reject=False, smtpd_client_restrictions="reject"),
+    "strangers_do_not_relay": master("smtp/inet", mynetworks="0.0.0.0/0"),
+    "strangers_do_not_send_as_the_site": main(smtpd_sender_restrictions=""),
+    "unknown_recipients_are_refused": main(relay_recipient_maps=""),
+    "servers_send": main(mynetworks="127.0.0.0/8, [::1]/128"),
+    "programs_send": main(mynetworks="127.0.0.0/8, 172.16.10.0/24"),
+    "users_send": master("submission/inet", smtpd_relay_restrictions="reject"),
+    "users_log_in": main(smtpd_sasl_path="elsewhere", cyrus_sasl_config_path="/nowhere"),
+    "passwords_are_encrypted": master("smtp/inet", smtpd_tls_auth_only=False),
+    "only_users_submit": master("465/inet", smtpd_relay_restrictions="permit_mynetworks, reject"),
+    "users_send_as_themselves": main(smtpd_sender_restrictions=""),
+    "viruses_are_stopped": master("submission/inet", receive_override_options="no_milters"),
+    "mail_is_signed": main(non_smtpd_milters=""),
+    "strangers_are_not_signed": {"opendkim": {"options": {"InternalHosts": "csl:203.0.113.9"}}},
+    "mail_takes_its_route": main(transport_maps=""),
+}  # fmt: skip
+
+
+def test_the_pillar_knows_each_promise_by_its_sentence(settings: Settings) -> None:
+    schema = yaml.safe_load((REPOSITORY / "smtpout/schema.yaml").read_text(encoding="utf-8"))
+    written = {
+        name: known["description"].removesuffix(" Default, true.").partition(" (with")[0].rstrip(".")
+        for name, known in schema["properties"]["promises"]["properties"].items()
+    }
+    assert written == {each.name: each.sentence for each in derived.everything(settings(load("default")["smtpout"]))}
+    assert set(written) == set(BROKEN)
+
+
+@real
+def test_a_right_site_keeps_all(site: Callable[..., Site]) -> None:
+    verdicts = site().verdicts()
+    assert {name: verdict.seen for name, verdict in verdicts.items() if verdict.outcome is not Outcome.KEPT} == {}
+    assert all(verdict.promise.questions for verdict in verdicts.values())
+    assert glob.glob(f"{tempfile.gettempdir()}/.smtpout-aside.*") == []
+
+
+@real
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_breaks_a_promise_is_seen(site: Callable[..., Site], name: str) -> None:
+    made = site(**BROKEN[name])
+    verdict = made.verdicts()[name]
+    assert verdict.outcome is Outcome.BROKEN, verdict
+    assert f"smtpout:promises:{name}: false" in asked.causes(made.settings, verdict.promise)
+
+
+# Ordinary changes from public reports, each of which an apply once took for right; and what each breaks.
+REPORTED: dict[str, tuple[dict[str, Any], str]] = {
+    "only one of two filters is named": (
+        {
+            "opendkim": {"socket": "inet:8891@localhost"},
+            **main(smtpd_milters="inet:localhost:8891", non_smtpd_milters="inet:localhost:8891"),
+        },
+        "viruses_are_stopped",
+    ),
+    "a table of partners takes the place of the site's routes": (
+        main(transport_maps="inline:{{outside.example=smtp:[198.51.100.10]:25}}"), "mail_takes_its_route",
+    ),
+    "a partner's domain takes the place of the site's": (
+        main(relay_domains="partner.example"), "strangers_reach_users",
+    ),
+    "a policy service isn't there": (
+        main(
+            smtpd_recipient_restrictions="permit_mynetworks, reject_unauth_destination, "
+            "check_policy_service inet:127.0.0.1:10023"
+        ),
+        "strangers_reach_users",
+    ),
+    "TLS is asked of everybody": (main(smtpd_tls_security_level="encrypt"), "strangers_reach_users"),
+    "a table of networks holds all of them": (
+        main(mynetworks="cidr:{{10.0.0.0/8 OK}, {0.0.0.0/0 OK}}"), "strangers_do_not_relay",
+    ),
+    "a client is refused before it can log in": (
+        master("submission/inet", smtpd_client_restrictions="permit_sasl_authenticated,reject"), "users_send",
+    ),
+    "nothing is refused": (main(smtpd_relay_restrictions="permit, reject"), "strangers_do_not_relay"),
+    "a domain of the site is delivered here": (main(mydestination="localhost, domain02.dom"), "mail_takes_its_route"),
+    "a domain of the site is one of aliases": (main(virtual_alias_domains="domain02.dom"), "mail_takes_its_route"),
+    "no filter is named": (main(smtpd_milters=""), "mail_is_signed"),
+    "there is no certificate": (main(smtpd_tls_chain_files=None), "users_send"),
+    "there is no TLS, and users come by port 25 alone": (
+        {"authentication": {"submission": False}, **main(smtpd_tls_security_level=None)}, "users_send",
+    ),
+    "a pipe takes all mail": (main(default_transport="discard", transport_maps=""), "mail_takes_its_route"),
+    "mail is held": (main(smtpd_client_restrictions="static:HOLD"), "mail_is_signed"),
+    "mail stays in the queue": (main(defer_transports="smtp"), "mail_takes_its_route"),
+}  # fmt: skip
+
+
+@real
+@pytest.mark.parametrize("change", REPORTED)
+def test_what_an_apply_once_took_for_right_is_seen(site: Callable[..., Site], change: str) -> None:
+    pillar, name = REPORTED[change]
+    verdict = site(**pillar).verdicts()[name]
+    assert verdict.outcome is Outcome.BROKEN, verdict
+
+
+@real
+def test_a_site_adds_to_what_the_formula_needs_and_keeps_all(site: Callable[..., Site]) -> None:
+    made = site(
+        **main(
+            transport_maps={"prepend": "inline:{{outside.example=smtp:[198.51.100.10]:25}}"},
+            relay_domains={"append": ["partner.example"]},
+            mynetworks={"append": "192.0.2.64/26"},
+            smtpd_sender_restrictions={"append": ["reject_non_fqdn_sender"]},
+        )
+    )
+    assert {name: each.seen for name, each in made.verdicts().items() if each.outcome is not Outcome.KEPT} == {}
+
+
+@real
+def test_a_filter_may_be_named_in_other_words(site: Callable[..., Site]) -> None:
+    made = site(
+        opendkim={"socket": "inet:8891@localhost"},
+        **main(smtpd_milters="unix:/run/clamav/clamav-milter.ctl, inet:localhost:8891"),
+    )
+    assert {name: each.seen for name, each in made.verdicts().items() if each.outcome is not Outcome.KEPT} == {}
+
+
+SERVICES = {
+    "postscreen": {
+        "smtp/inet": {"private": "n", "maxproc": 1, "command": "postscreen"},
+        "smtpd/pass": {"command": "smtpd"},
+        "dnsblog/unix": {"maxproc": 0, "command": "dnsblog"},
+    },
+    "other names": {"submission/inet": None, "587/inet": {"private": "n", "command": "smtpd", "options": {
+        "smtpd_tls_security_level": "encrypt", "smtpd_relay_restrictions": "permit_sasl_authenticated, reject"}}},
+    "a policy service of Postfix's own": {"policy/unix": {"unpriv": "n", "maxproc": 0, "command": (
+        "spawn user=nobody argv=/bin/sh -c 'while read l; do [ -z $l ] && printf action=DUNNO\\n\\n; done'")}},
+}  # fmt: skip
+
+
+@real
+@pytest.mark.parametrize("name", SERVICES)
+def test_services_of_the_site_s_own_are_asked_as_those_that_they_stand_for(
+    site: Callable[..., Site], name: str
+) -> None:
+    verdicts = site(postfix={"master": SERVICES[name]}).verdicts()
+    assert {name: each.seen for name, each in verdicts.items() if each.outcome is not Outcome.KEPT} == {}
+
+
+@real
+def test_a_copy_of_all_mail_leaves_nowhere(site: Callable[..., Site]) -> None:
+    touched = Path(tempfile.gettempdir()) / "a-program-of-the-site-ran"
+    made = site(**main(always_bcc="archive@[198.51.100.26]", mailbox_command=f"touch {touched}"))
+    assert {name: each.seen for name, each in made.verdicts().items() if each.outcome is not Outcome.KEPT} == {}
+    assert not touched.exists()
+
+
+@real
+def test_a_domain_without_users_is_not_proven_to_be_routed(site: Callable[..., Site]) -> None:
+    made = site(domains=["domain01.dom", "domain02.dom", "domain03.dom"])
+    verdict = made.verdicts()["mail_takes_its_route"]
+    assert (verdict.outcome, verdict.seen) == (Outcome.UNPROVEN, ["the directory shows no user in domain03.dom"])
+
+
+def test_who_has_nobody_outside_proves_nothing_of_strangers(settings: Settings) -> None:
+    pillar = load("default")["smtpout"] | {"networks": ["203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24"]}
+    made = settings(pillar | {"promises": {"strangers_do_not_relay": True}})
+    [promise] = [each for each in derived.promised(made, [], [4]) if each.name == "strangers_do_not_relay"]
+    assert judged.verdict(promise, {}, judged.Signers(made), "").outcome is Outcome.UNPROVEN
+
+
+@real
+def test_a_promise_that_is_taken_back_is_not_asked(site: Callable[..., Site]) -> None:
+    made = site(**main(smtpd_sender_restrictions=""), promises={"strangers_do_not_send_as_the_site": False})
+    verdicts = made.verdicts()
+    assert "strangers_do_not_send_as_the_site" not in verdicts
+    assert {verdict.outcome for verdict in verdicts.values()} <= {Outcome.KEPT, Outcome.BROKEN}
