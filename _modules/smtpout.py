@@ -22,8 +22,6 @@ from smtpout_core import verify as relay
 from smtpout_core.change import history as generations
 from smtpout_core.change.memory import Memory
 from smtpout_core.daemons import descriptions
-from smtpout_core.promises import asked, explained
-from smtpout_core.promises.promise import Outcome
 from smtpout_core.site import convert, documents, importing, platforms
 from smtpout_core.site import settings as site_settings
 
@@ -152,6 +150,9 @@ def promises() -> list[dict[str, Any]]:
         status is 1.
     :raises CommandExecutionError: the pillar isn't right, or no trial can be had.
     """
+    from smtpout_core.promises import asked  # late: few runs ask any
+    from smtpout_core.promises.promise import Outcome
+
     site = _right()
     verdicts = asked.asked(site, asked.live(descriptions.described(site, _host())))
     if any(verdict.outcome is Outcome.BROKEN for verdict in verdicts):
@@ -192,6 +193,8 @@ def explain(
         held), ``leaves`` (transport and nexthop) and ``signed`` (by which records).
     :raises CommandExecutionError: the pillar or an argument isn't right, or no trial can be had.
     """
+    from smtpout_core.promises import asked, explained
+
     site = _right()
     live = asked.live(descriptions.described(site, _host()))
     return explained.explained(site, live, client, sender, recipient, login, service, file)

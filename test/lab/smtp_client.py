@@ -52,7 +52,7 @@ def steps(client: smtplib.SMTP, session: dict[str, Any], context: ssl.SSLContext
     if session["user"]:
         client.user, client.password = session["user"], session["password"]
         yield "AUTH", lambda: client.auth("PLAIN", client.auth_plain)
-    if session["sender"]:
+    if session["sender"] or session["recipients"]:  # the null sender is one
         yield "MAIL", lambda: client.mail(session["sender"])
         for recipient in session["recipients"]:
             yield f"RCPT {recipient}", lambda recipient=recipient: client.rcpt(recipient)  # type: ignore[misc]  # bound now

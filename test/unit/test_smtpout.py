@@ -178,7 +178,7 @@ def test_a_domain_whose_utf8_form_would_be_another_to_postfix_has_none(
 @pytest.mark.parametrize(
     ("room", "section", "option", "value", "said"),
     [
-        ("postfix", "main", "compatibility_level", 3.1, "compatibility_level: 3.1 is not a single line of text"),
+        ("postfix", "main", "compatibility_level", 3.1, "compatibility_level: 3.1 is not text, a whole number"),
         ("postfix", "main", "default_destination_rate_delay", 0.5, "put it in quotes"),
         ("opendkim", "options", "SignatureTTL", 1e3, "SignatureTTL: 1000.0 is not"),
         ("opendkim", "options", "UMask", 18, "UMask: 18 is read as an octal number; put it in quotes, such as '022'"),

@@ -12,7 +12,7 @@ import re
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +23,7 @@ from smtpout_core.daemons import milter, saslauthd
 from smtpout_core.daemons.postfix import aside, conf
 from smtpout_core.daemons.postfix.aside import Entry, Places
 from smtpout_core.errors import RelayError
-from smtpout_core.promises import filters
+from smtpout_core.promises import filters, leaving
 from smtpout_core.promises.promise import SERVERS, SUBMISSION, SUBMISSIONS
 from smtpout_core.site.rules.postfix import port
 
@@ -124,6 +124,19 @@ class Chain:
                 found.append(Arrived(service, program, nexthop, sender, recipient, message))
         return found
 
+    def left(self, arrived: Sequence[Arrived], patience: float) -> dict[Arrived, Arrived]:
+        """Return what the clients of services made of messages when they left; what doesn't leave is missing.
+
+        :param arrived: some of :meth:`arrived`; what a service has left without a client stays as it is.
+        :param patience: seconds.
+        """
+        sent = [each for each in arrived if each.program in leaving.PROGRAMS]
+        words = leaving.sent(self.folder / "queue/public", [(each[0], *each[3:]) for each in sent])
+        self.settled(patience)
+        made = leaving.seen(self.folder / "tmp/left")
+        left = {each: each._replace(message=made[word]) for each, word in zip(sent, words, strict=True) if word in made}
+        return {each: each for each in arrived if each not in sent} | left
+
     def waiting(self) -> dict[str, list[str]]:
         """Return the names of what is in the queue: ``moving``, not picked up, ``deferred``, and on ``hold``."""
         queue = self.folder / "queue"
@@ -176,8 +189,9 @@ def started(
     places = Places(directory, **conf.values(config, *names))
     chain = Chain(Path(), places)
 
-    def changed(main: str, master: list[Entry]) -> tuple[str, str]:
-        return _changed(main, master, settings, chain, verbose)
+    def changed(config: str, main: str, master: list[Entry]) -> tuple[str, str]:
+        main, entries = _changed(main, master, settings, chain, verbose)
+        return main, "\n".join([*entries, *leaving.services(config), ""])
 
     with aside.furnished(staged, places, changed) as folder:
         chain.folder = folder
@@ -201,8 +215,10 @@ def _hear(journal: Any, log: list[tuple[str, str]]) -> None:
                     log.append((line[1].rpartition("/")[2], line[2].rstrip()))
 
 
-def _changed(main: str, master: list[Entry], settings: dict[str, Any], chain: Chain, verbose: bool) -> tuple[str, str]:
-    """Return main.cf and master.cf with doors, with the chain's own filters, and with one end for all mail."""
+def _changed(
+    main: str, master: list[Entry], settings: dict[str, Any], chain: Chain, verbose: bool
+) -> tuple[str, list[str]]:
+    """Return main.cf, and entries of master.cf with doors, the chain's own filters, and one end for all mail."""
     made, overrides = [], dict(OVERRIDES)
     for number, entry in enumerate(master):
         new = aside.portless(number, entry)
@@ -210,18 +226,18 @@ def _changed(main: str, master: list[Entry], settings: dict[str, Any], chain: Ch
             end = shlex.join(["/bin/sh", "/tmp/end", entry.name, entry.program])
             command = f"pipe\n  user=nobody argv={end} ${{nexthop}} ${{sender}} ${{recipient}}"
             new = new._replace(unpriv="n", processes="20", command=command)
-            overrides |= {f"{entry.name}_{name}": value for name, value in PER_SERVICE.items()}
+            names = (entry.name, leaving.client(entry.name))
+            overrides |= {f"{each}_{name}": value for each in names for name, value in PER_SERVICE.items()}
         made.append(str(new))
         if entry.program == "smtpd" and new.name.startswith(aside.DOOR):
             chain.doors[f"{entry.name}/{entry.kind}"] = new.name
             made += [f"  -o {name}={value}" for name, value in OPEN.items()] + (["  -v"] if verbose else [])
     _stand_in(chain.doors, master)
     main += "".join(f"\n{name} = {value}" for name, value in overrides.items()) + "\n"
-    texts = [main, "\n".join([*made, ""])]
     for each in settings["milters"]:
-        spellings = _spellings(each["socket"])
-        texts = [spellings.sub(f"unix:/tmp/{each['name']}", text) for text in texts]
-    return texts[0], texts[1]
+        spellings, own = _spellings(each["socket"]), f"unix:/tmp/{each['name']}"
+        main, made = spellings.sub(own, main), [spellings.sub(own, text) for text in made]
+    return main, made
 
 
 def _stand_in(doors: dict[str, str], master: list[Entry]) -> None:
@@ -248,10 +264,18 @@ def _furnish(chain: Chain, settings: dict[str, Any], staged: Mapping[str, str]) 
     """Lay out what isn't Postfix's: filters, what starts them, and where mail ends."""
     tmp = chain.folder / "tmp"
     aside.make_folder(tmp, 0o1777)
-    for name, mode in {"start": 0o755, "said": 0o755, "mail": 0o755, "sink": 0o1777, "scanned": 0o1777}.items():
+    for name, mode in {
+        "start": 0o755,
+        "said": 0o755,
+        "mail": 0o755,
+        "sink": 0o1777,
+        "scanned": 0o1777,
+        "left": 0o1777,
+    }.items():
         aside.make_folder(tmp / name, mode)
     filters.write(tmp / "end", SINK)
     filters.write(tmp / "start/sendmail", SENDMAIL)
+    filters.write(tmp / "start/left", leaving.START)
     _let_through(chain)
     prefix = aside.place(staged, chain.places.directory)
     for live, path in staged.items() if prefix else ():

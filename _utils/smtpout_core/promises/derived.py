@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from smtpout_core.daemons.postfix.smtp import OUTSIDE
 from smtpout_core.directory.people import Person
 from smtpout_core.promises.promise import SENDMAIL, SERVERS, SUBMISSION, SUBMISSIONS, Content, End, Promise, Question
 from smtpout_core.site.rules.postfix import port
@@ -14,8 +15,6 @@ from smtpout_core.site.rules.promises import not_promised
 
 # Addresses that nobody has (RFC 5737, RFC 3849): of clients from outside, the first that is none of the site's own.
 STRANGERS = {4: ("203.0.113.9", "198.51.100.9", "192.0.2.9"), 6: ("2001:db8::9", "2001:db8:ffff::9")}
-OUTSIDE = "somebody@[198.51.100.25]"
-"""An address literal (RFC 5321, 4.1.3): whose domain nobody has to look up."""
 HERE = ("127.0.0.1", "::1")
 YES = (True, "yes")
 NOBODY = f"nobody-{secrets.token_hex(6)}"
@@ -193,7 +192,7 @@ def everything(
             "What leaves with an address of the site is signed by its domain's key",
             list(site.signed()),
             keys=("opendkim", "networks", "postfix:main", "postfix:master"),
-            parameters=r"(non_)?smtpd_milters|milter_\w+|\w*(header|body|mime)_checks|\w*canonical\w*|masquerade_\w+",
+            parameters=r"(non_)?smtpd_milters|milter_\w+|\w*_checks|\w*canonical\w*|masquerade_\w+|smtp_\w+",
         ),
         Promise(
             "strangers_are_not_signed",
@@ -216,7 +215,7 @@ def everything(
             list(site.routed()),
             site.without_users or site.without_some,
             ("delivery", "postfix:main", "postfix:maps"),
-            r"(transport|relay|virtual|local|default|canonical|recipient)_\w+|relayhost|always_bcc|content_filter",
+            r"(transport|relay|virtual|local|default|canonical|recipient|smtp)_\w+|relayhost|always_bcc|content_filter",
         ),
     ]
 

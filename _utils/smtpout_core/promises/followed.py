@@ -62,9 +62,11 @@ def asked(chain: Chain, questions: Iterable[Question], password: str, text: byte
         if question.door in silent:  # each would be waited for as long
             return silent[question.door]
         message = messages[question].replace(b"\n", b"\r\n")
-        reply = dialogue.held(chain.doors[question.door], question, message, password)
-        if reply.code < 0:
-            silent[question.door] = reply
+        for _ in range(2):  # a connection may break for once
+            reply = dialogue.held(chain.doors[question.door], question, message, password)
+            if reply.code >= 0:
+                return reply
+        silent[question.door] = reply
         return reply
 
     programs = [question for question in tokens if question.door == SENDMAIL]
@@ -80,7 +82,23 @@ def asked(chain: Chain, questions: Iterable[Question], password: str, text: byte
         said = chain.said(tokens[question])
         replies[question] = Reply("sendmail(1)", 554 if said else 250, said)
     settled = chain.settled(PATIENCE)
-    return _followed(chain, tokens, replies, settled)
+    return _left(chain, tokens, _followed(chain, tokens, replies, settled))
+
+
+def _left(chain: Chain, tokens: Mapping[Question, str], seen: Mapping[Question, Seen]) -> dict[Question, Seen]:
+    """Have what arrived be as its service's client sends it, where that counts."""
+    plain = [question for question in seen if question.content is Content.PLAIN]
+    left = chain.left([each for question in plain for each in seen[question].arrived], PATIENCE)
+    names, said, waiting = _queue_ids(chain), _last_words(chain), chain.waiting()["deferred"]
+    made = dict(seen)
+    for question in plain:
+        arrived, name = seen[question].arrived, names.get(tokens[question], "")
+        stays = [each for each in arrived if each not in left or name in waiting]  # a client may doubt what has left
+        if stays:
+            words = said.get(name, "it says nothing of it")
+            made[question] = seen[question]._replace(elsewhere=f"{stays[0].service} doesn't send it: {words}")
+        made[question] = made[question]._replace(arrived=[left[each] for each in arrived if each not in stays])
+    return made
 
 
 def _followed(

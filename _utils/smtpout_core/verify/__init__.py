@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from smtpout_core.directory import ask
 from smtpout_core.errors import RelayError
 from smtpout_core.host import Host
-from smtpout_core.promises import derived
 from smtpout_core.site.rules.promises import not_promised
 from smtpout_core.verify import filters, logins, postfix
 
@@ -122,12 +121,11 @@ def _risks(settings: dict[str, Any]) -> list[tuple[str, str]]:
     if settings["authentication"]["clear_text_on_25"]:
         seen = "smtpout:authentication:clear_text_on_25 lets them cross the network in clear text"
         risks.append(("passwords are encrypted on port 25", seen))
-    sentences = {promise.name: promise.sentence for promise in derived.everything(settings)}
-    risks += [
-        (sentences[name], f"smtpout:promises:{name} takes it back")
-        for name, kept in settings["promises"].items()
-        if not kept
-    ]
+    if taken_back := [name for name, kept in settings["promises"].items() if not kept]:
+        from smtpout_core.promises import derived
+
+        sentences = {promise.name: promise.sentence for promise in derived.everything(settings)}
+        risks += [(sentences[name], f"smtpout:promises:{name} takes it back") for name in taken_back]
     clear = [server for server in settings["directory"]["servers"] if server.startswith("ldap://")]
     if clear and not settings["directory"].get("start_tls"):
         seen = f"{', '.join(clear)} gets them in clear text: ldaps:// or smtpout:directory:start_tls would not"

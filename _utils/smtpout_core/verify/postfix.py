@@ -9,7 +9,6 @@ from typing import Any
 
 from smtpout_core.daemons.postfix import certificate, conf, listen, queue, smtp
 from smtpout_core.errors import RelayError
-from smtpout_core.promises.derived import OUTSIDE
 
 SOON = 30  # days: who renews automatically does so before (Let's Encrypt's clients, 30 days)
 
@@ -57,9 +56,9 @@ def programs_send(settings: dict[str, Any]) -> str:
         if each.service == smtp.SERVERS and ipaddress.ip_address(each.asked_at).is_loopback
     ]
     for endpoint in asked:
-        command, code, text = smtp.answer(endpoint, f"postmaster@{settings['domains'][0]}", OUTSIDE)
+        command, code, text = smtp.answer(endpoint, f"postmaster@{settings['domains'][0]}", smtp.OUTSIDE)
         if code != 250:
-            raise RelayError(f"{endpoint.place} answers {command} from itself to {OUTSIDE} with {code} {text}")
+            raise RelayError(f"{endpoint.place} answers {command} from itself to {smtp.OUTSIDE} with {code} {text}")
     return ", ".join(endpoint.place for endpoint in asked) or "Postfix listens on no loopback address"
 
 

@@ -113,6 +113,19 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "a pipe takes all mail": (main(default_transport="discard", transport_maps=""), "mail_takes_its_route"),
     "mail is held": (main(smtpd_client_restrictions="static:HOLD"), "mail_is_signed"),
     "mail stays in the queue": (main(defer_transports="smtp"), "mail_takes_its_route"),
+    "a subject is another when mail leaves": (
+        main(smtp_header_checks="regexp:{{/^Subject:/ REPLACE Subject: ours}}"), "mail_is_signed",
+    ),
+    "an author is another when mail leaves": (
+        main(smtp_generic_maps="inline:{{postmaster@domain01.dom=hostmaster@domain01.dom}}"), "mail_is_signed",
+    ),
+    "one of the ways out adds a text": (
+        master("smtp/unix", smtp_body_checks="regexp:{{/promise/ PREPEND ours}}"), "mail_is_signed",
+    ),
+    "lines are cut when mail leaves": (master("smtp/unix", smtp_line_length_limit=60), "mail_is_signed"),
+    "a good answer is taken for a bad one": (
+        main(smtp_reply_filter="regexp:{{/^250 2/ 450 4.0.0 later}}"), "programs_send",
+    ),
 }  # fmt: skip
 
 
@@ -165,6 +178,12 @@ def test_services_of_the_site_s_own_are_asked_as_those_that_they_stand_for(
     site: Callable[..., Site], name: str
 ) -> None:
     verdicts = site(postfix={"master": SERVICES[name]}).verdicts()
+    assert {name: each.seen for name, each in verdicts.items() if each.outcome is not Outcome.KEPT} == {}
+
+
+@real
+def test_what_a_signature_does_not_cover_may_change_when_mail_leaves(site: Callable[..., Site]) -> None:
+    verdicts = site(**main(smtp_header_checks="regexp:{{/^Received:/ IGNORE}, {/^X-/ IGNORE}}")).verdicts()
     assert {name: each.seen for name, each in verdicts.items() if each.outcome is not Outcome.KEPT} == {}
 
 

@@ -87,21 +87,22 @@ def possible() -> bool:
 
 @contextmanager
 def furnished(
-    staged: Mapping[str, str], places: Places, change: Callable[[str, list[Entry]], tuple[str, str]]
+    staged: Mapping[str, str], places: Places, change: Callable[[str, str, list[Entry]], tuple[str, str]]
 ) -> Iterator[Path]:
     """Give the folder of a Postfix that can be started aside: ``config``, ``queue``, ``data``, ``dev``.
 
     :param staged: staged path by live path, as a check of the configuration gets it; what isn't staged is taken from
         where it lives.
     :param places: as the staged main.cf has them.
-    :param change: returns main.cf and master.cf as they are to be aside, given the text and the entries that are
-        staged; no entry of its has a port any more.
+    :param change: returns main.cf and master.cf as they are to be aside, given the configuration directory, the text
+        and the entries as they are staged; no entry of its has a port any more.
     """
     prefix = place(staged, places.directory)
     with private(os.path.dirname(prefix) if prefix else None) as path, _near(path) as folder:
         _configured(folder / "config", places.directory, staged, prefix)
         main, master = folder / "config/main.cf", folder / "config/master.cf"
-        texts = change(main.read_text(encoding="utf-8"), entries(master.read_text(encoding="utf-8")))
+        config = str((folder / "config").resolve())
+        texts = change(config, main.read_text(encoding="utf-8"), entries(master.read_text(encoding="utf-8")))
         for file, text in zip((main, master), texts, strict=True):
             _rewrite(file, text.encode())
         _queue(folder, places)

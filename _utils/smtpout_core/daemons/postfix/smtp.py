@@ -18,6 +18,9 @@ UNHEARD = (221, 500, 502)
 # What smtpd greets with where a client talks first, from Postfix 3.9 on (postconf(5), smtpd_forbid_unauth_pipelining).
 TOO_EARLY = b"SMTP protocol synchronization"
 
+OUTSIDE = "somebody@[198.51.100.25]"
+"""An address that nobody has, in a domain that nobody has to look up: a literal (RFC 5321, 4.1.3; RFC 5737)."""
+
 SERVERS, USERS = "smtp/inet", ("submission/inet", "465/inet")
 
 

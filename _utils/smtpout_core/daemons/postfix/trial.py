@@ -55,7 +55,7 @@ def complaints(staged: Mapping[str, str], directory: str = "/etc/postfix", **par
     return list(dict.fromkeys(line.replace(f"{directory}/{aside.ELSEWHERE}", "") for line in said))
 
 
-def _changed(main: str, master: list[Entry]) -> tuple[str, str]:
+def _changed(_config: str, main: str, master: list[Entry]) -> tuple[str, str]:
     """Return main.cf and master.cf with every service that can be called, and no filter."""
     made = []
     for number, entry in enumerate(master):

@@ -1,0 +1,123 @@
+"""What smtp(8) and lmtp(8) make of a message when it leaves: after signing, and so where a signature breaks unseen.
+
+What has ended in the trial's folder is sent once more, by a door that changes nothing, through its service's client
+to smtp-sink(1). The client speaks LMTP then, as only that has unix-domain sockets for nexthops; it is the same program,
+and what the service says of ``smtp_`` is said to it of ``lmtp_``. Where and how it would connect is left aside.
+"""
+
+from __future__ import annotations
+
+import re
+import smtplib
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from smtpout_core.daemons.postfix import aside, conf
+
+PROGRAMS = ("smtp", "lmtp")
+PATIENCE = 10.0
+"""Seconds for a reply."""
+AT_ONCE = 16
+SINK = "unix:/tmp/left/socket"
+START = f"exec smtp-sink -L -u nobody -d /tmp/left/ {SINK} 100\n"
+"""What a shell starts the sink with, which writes each message into a file there."""
+
+# Of smtp(8): what it does to a message, and what it makes of the answers to it.
+MADE = (
+    "header_checks", "mime_header_checks", "nested_header_checks", "body_checks", "generic_maps", "line_length_limit",
+    "discard_ehlo_keywords", "quote_rfc821_envelope", "reply_filter", "delivery_status_filter",
+)  # fmt: skip
+PLAINLY = {
+    "tls_security_level": "none",
+    "tls_policy_maps": "",
+    "use_tls": "no",
+    "enforce_tls": "no",
+    "sasl_auth_enable": "no",
+}
+# Of a door that takes whatever it gets, as it is.
+OPEN = {
+    **{f"smtpd_{each}_restrictions": "" for each in ("client", "helo", "sender", "recipient", "data", "end_of_data")},
+    "smtpd_relay_restrictions": "check_recipient_access static:OK, reject",
+    "smtpd_tls_security_level": "none",
+    "smtpd_sasl_auth_enable": "no",
+    "smtpd_milters": "",
+    "smtpd_proxy_filter": "",
+    "smtpd_command_filter": "",
+    "smtpd_discard_ehlo_keywords": "",
+    "smtpd_discard_ehlo_keyword_address_maps": "",
+    "smtpd_reject_unlisted_sender": "no",
+    "strict_rfc821_envelopes": "no",
+    "cleanup_service_name": "leaving",
+    "receive_override_options": "no_unknown_recipient_checks,no_header_body_checks,no_milters,no_address_mappings",
+}
+
+
+def services(config: str) -> Iterator[str]:
+    """Yield entries of master.cf: a door and a client for each service that sends, and what stands behind the doors.
+
+    :param config: the configuration directory, as the site has it.
+    """
+    yield "leaving unix n - n - 0 cleanup"
+    main = conf.values(config, *(f"{program}_{name}" for program in PROGRAMS for name in MADE))
+    for service in conf.services(config):
+        if service.program in PROGRAMS and service.type == "unix":
+            set_here = main | service.options
+            made = {f"lmtp_{name}": set_here[f"{service.program}_{name}"] for name in MADE}
+            plainly = {f"lmtp_{name}": value for name, value in PLAINLY.items()}
+            yield _entry(f"{client(service.name)} unix - - n - 20 lmtp", made | plainly)
+            yield _entry(
+                f"{door(service.name)} unix n - n - 20 smtpd",
+                OPEN | {"content_filter": f"{client(service.name)}:{SINK}"},
+            )
+
+
+def door(service: str) -> str:
+    """Return the name of the door by which mail is sent once more through a service's client."""
+    return f"{aside.DOOR}leaving-{service}"
+
+
+def client(service: str) -> str:
+    """Return the name of the service that is another's client over again."""
+    return f"left-{service}"
+
+
+def sent(doors: Path, messages: Iterable[tuple[str, str, str, bytes]]) -> list[str]:
+    """Send messages on; return the word of each by which :func:`seen` knows it.
+
+    :param doors: the folder of the sockets.
+    :param messages: of each service, sender, recipient and text, with LF at its lines' ends.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda message: _sent(doors, *message), messages))
+
+
+def seen(folder: Path) -> Mapping[str, bytes]:
+    """Return what each message was made, by its word.
+
+    :param folder: where the sink writes.
+    """
+    found = {}
+    for path in folder.iterdir():
+        if path.is_file():
+            # Lines on the dialogue and a Received: of smtp-sink(1) come before it.
+            head, line, message = path.read_bytes().partition(b"\nReceived: from ")
+            if (word := re.search(rb"\b(left[0-9a-f]{32})\b", head)) and line:
+                found[word[1].decode()] = line.lstrip() + message
+    return found
+
+
+def _sent(doors: Path, service: str, sender: str, recipient: str, text: bytes) -> str:
+    """Send a message; what goes wrong shows in that it isn't seen."""
+    word = f"left{uuid.uuid4().hex}"
+    with suppress(OSError, smtplib.SMTPException), aside.Session(timeout=PATIENCE) as client:
+        client.connect(str(doors / door(service)))
+        client.ehlo("localhost")
+        client.sendmail(sender, recipient, text.replace(b"\n", b"\r\n"), [f"ENVID={word}", "BODY=8BITMIME"])
+    return word
+
+
+def _entry(words: str, options: Mapping[str, str]) -> str:
+    return "\n".join([words, *(f"  -o {{ {name} = {value} }}" for name, value in options.items())])
