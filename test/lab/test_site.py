@@ -155,6 +155,11 @@ def test_a_certificate_that_has_ended_is_told_and_holds_up_no_other_change(
 def test_one_domain_may_have_a_delivery_layer_of_its_own(example: Applied, site: dict[str, Any]) -> None:
     site["delivery"]["nexthop"] = "smtp:[172.16.11.250]:25"  # nobody
     site["delivery"]["domains"] = {"domain02.dom": "smtp:[172.16.11.96]:25"}
+    _apply(example, site, "nobody takes mail")
+    said = str(example.failed("nobody takes mail"))
+    assert "Servers that mail is handed on to take it: that would be broken" in said
+    assert "smtp:[172.16.11.250]:25 doesn't answer" in said
+    site["promises"] = {"mail_is_handed_on": False}
     _changed(example, site)
     assert CHECKS["a user's mail to domain02.dom reaches the delivery layer"](example.lab, mail.USERS)
 

@@ -131,7 +131,7 @@ class Slapd:
         return {
             "domains": ["domain01.dom", "domain02.dom"],
             "directory": site | directory,
-            "delivery": {"nexthop": "smtp:[172.16.11.96]:25"},
+            "delivery": {"nexthop": "smtp:[127.0.0.1]:1"},
             "verify": {"user": "usuario01", "password": USER_PASSWORD},
         }
 
@@ -175,14 +175,14 @@ def running_slapd(people: str = PEOPLE) -> Iterator[Slapd]:
         addresses = f"ldap://127.0.0.1:{port}/ ldaps://127.0.0.1:{tls_port}/"
         process = subprocess.Popen([SLAPD, *configuration, "-h", addresses, "-d", "0"], stderr=subprocess.DEVNULL)
         try:
-            _wait_for(port)
+            wait_for_port(port)
             yield Slapd(port, tls_port, directory / "ca.pem", process)
         finally:
             process.kill()
             process.wait()
 
 
-def _wait_for(port: int) -> None:
+def wait_for_port(port: int) -> None:
     for _ in range(100):
         try:
             socket.create_connection(("127.0.0.1", port)).close()

@@ -21,6 +21,7 @@ def outcomes(settings: Settings, site: dict[str, Any], monkeypatch: pytest.Monke
     made = settings(site)
     for room, key in (("clamav", "socket"), ("opendkim", "socket")):
         made[room][key] = "unix:/nonexistent"
+    made["postfix"]["maps"]["transport_maps"]["entries"] = {"domain01.dom": "smtp:[127.0.0.1]:1"}
     made["clamav"]["clamd"]["socket"] = made["saslauthd"]["socket_directory"] = "/nonexistent"
     return {check["check"]: check for check in verify.run(made, Host())}
 
@@ -45,3 +46,9 @@ def test_what_failed_names_the_unit_to_look_at(outcomes: dict[str, dict[str, str
     for check, unit in units.items():
         assert outcomes[check]["state"] == "failed", check
         assert outcomes[check]["seen"].endswith(f" (systemctl status {unit}; journalctl -u {unit})")
+
+
+def test_a_delivery_layer_that_is_down_is_a_warning(outcomes: dict[str, dict[str, str]]) -> None:
+    check = outcomes["the delivery layer answers"]
+    assert check["state"] == "warning"
+    assert check["seen"].startswith("smtp:[127.0.0.1]:1 doesn't take mail, which waits in the queue: 127.0.0.1:1: ")

@@ -84,8 +84,8 @@ def asked(settings: dict[str, Any], staged: Mapping[str, str]) -> list[Verdict]:
         promises = derived.promised(settings, people, _versions(chain))
         questions = {question.dialogue for promise in promises for question in promise.questions}
         seen = followed.asked(chain, questions, settings["verify"].get("password", ""))
-        signers = judged.Signers(settings)
-        return [judged.verdict(promise, seen, signers, why) for promise in promises]
+        signers, nexthops = judged.Signers(settings), judged.Nexthops(settings, chain.clients)
+        return [judged.verdict(promise, seen, signers, nexthops, why) for promise in promises]
 
 
 def _people(settings: dict[str, Any]) -> tuple[Sequence[users.Person], str]:

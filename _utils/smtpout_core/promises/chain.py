@@ -83,12 +83,14 @@ class Chain:
 
     :param folder: where it lies.
     :param doors: the socket of each service that takes sessions, by its name in master.cf.
+    :param clients: what sends mail on, by its service's name.
     :param log: what its daemons have logged: who, and what.
     """
 
     folder: Path
     places: Places
     doors: dict[str, str] = field(default_factory=dict)
+    clients: dict[str, leaving.Client] = field(default_factory=dict)
     log: list[tuple[str, str]] = field(default_factory=list)
 
     def send(self, messages: Mapping[str, tuple[str, str, bytes]], patience: float = PATIENCE) -> None:
@@ -191,7 +193,8 @@ def started(
 
     def changed(config: str, main: str, master: list[Entry]) -> tuple[str, str]:
         main, entries = _changed(main, master, settings, chain, verbose)
-        return main, "\n".join([*entries, *leaving.services(config), ""])
+        chain.clients = {each.service: each for each in leaving.clients(config)}
+        return main, "\n".join([*entries, *leaving.services(chain.clients.values()), ""])
 
     with aside.furnished(staged, places, changed) as folder:
         chain.folder = folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from smtpout_core.daemons.postfix.smtp import OUTSIDE
@@ -216,6 +217,14 @@ def everything(
             site.without_users or site.without_some,
             ("delivery", "postfix:main", "postfix:maps"),
             r"(transport|relay|virtual|local|default|canonical|recipient|smtp)_\w+|relayhost|always_bcc|content_filter",
+        ),
+        Promise(
+            "mail_is_handed_on",
+            "Servers that mail is handed on to take it",
+            [replace(each, routed="", handed=True) for each in site.routed()],
+            site.without_users or site.without_some,
+            ("delivery", "postfix:main", "postfix:maps"),
+            r"(transport|relay|default|smtp)_\w+|\w*relayhost\w*",
         ),
     ]
 

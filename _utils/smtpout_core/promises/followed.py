@@ -152,13 +152,9 @@ def _message(question: Question, token: str) -> bytes:
     )
     if question.content is not Content.VIRUS:
         return f"{head}Content-Type: text/plain; charset=us-ascii\n\nA promise is asked for.\n".encode()
-    virus = filters.VIRUS
     return (
-        (
-            f'{head}Content-Type: multipart/mixed; boundary="{token}"\n\n--{token}\nContent-Type: text/plain\n\n'
-            f"A virus is attached, for scanners' tests.\n--{token}\nContent-Type: application/octet-stream; name=\""
-            f'eicar.com"\nContent-Disposition: attachment; filename="eicar.com"\n\n'
-        ).encode()
-        + virus
-        + f"\n--{token}--\n".encode()
-    )
+        f'{head}Content-Type: multipart/mixed; boundary="{token}"\n\n--{token}\nContent-Type: text/plain\n\n'
+        f"A virus is attached, for scanners' tests.\n--{token}\nContent-Type: application/zip\n"
+        'Content-Transfer-Encoding: base64\nContent-Disposition: attachment; filename="eicar.zip"\n\n'
+        f"{filters.ATTACHED.decode()}--{token}--\n"
+    ).encode()

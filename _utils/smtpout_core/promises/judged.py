@@ -8,16 +8,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smtpout_core.daemons.opendkim import keys
+from smtpout_core.daemons.postfix import nexthop
+from smtpout_core.daemons.postfix.nexthop import SilentError
+from smtpout_core.errors import RelayError
 from smtpout_core.promises import filters
 from smtpout_core.promises.chain import Arrived
 from smtpout_core.promises.followed import Seen
+from smtpout_core.promises.leaving import Client
 from smtpout_core.promises.promise import Content, End, Outcome, Promise, Question, Verdict
 
 OF_THE_CLIENT = re.compile(r"cannot find your (?:reverse )?hostname|gr[ea]y-?list", re.IGNORECASE)
 """A refusal for what a trial's client doesn't have and a real one may: a name in DNS, patience."""
 
 
-def verdict(promise: Promise, seen: Mapping[Question, Seen], signers: Signers, why: str) -> Verdict:
+def verdict(promise: Promise, seen: Mapping[Question, Seen], signers: Signers, nexthops: Nexthops, why: str) -> Verdict:
     """Judge a promise: broken where one question was answered wrongly, kept where all were asked and none was.
 
     :param seen: by each question's dialogue.
@@ -27,7 +31,7 @@ def verdict(promise: Promise, seen: Mapping[Question, Seen], signers: Signers, w
     doubts: list[str] = []
     for question in promise.questions:
         saw = seen[question.dialogue]
-        if fault := _fault(question, saw, signers):
+        if fault := _fault(question, saw, signers, nexthops):
             doubted = question.ends is End.TAKEN and OF_THE_CLIENT.search(saw.reply.text)
             (doubts if doubted else wrong).append(f"{question}: {fault}")
     if not promise.questions and not promise.unasked:
@@ -38,7 +42,7 @@ def verdict(promise: Promise, seen: Mapping[Question, Seen], signers: Signers, w
     return Verdict(promise, outcome, wrong + doubts)
 
 
-def _fault(question: Question, seen: Seen, signers: Signers) -> str:
+def _fault(question: Question, seen: Seen, signers: Signers, nexthops: Nexthops) -> str:
     """Return what is wrong with an answer; an empty text where nothing is."""
     if question.ends is End.STOPPED:
         return _passed(seen)
@@ -50,7 +54,11 @@ def _fault(question: Question, seen: Seen, signers: Signers) -> str:
         return ""
     if not seen.arrived:
         return f"it is taken, and {seen.elsewhere or 'nothing of it leaves'}"
-    return _route_fault(question, seen.arrived) or signers.fault(question, seen.arrived)
+    return (
+        _route_fault(question, seen.arrived)
+        or signers.fault(question, seen.arrived)
+        or nexthops.fault(question, seen.arrived)
+    )
 
 
 def _passed(seen: Seen) -> str:
@@ -59,7 +67,7 @@ def _passed(seen: Seen) -> str:
         return f"not asked: {seen.reply}"
     if seen.arrived:
         return "it is taken, and leaves"
-    if any(filters.VIRUS in each.message for each in seen.carried):
+    if any(filters.ATTACHED in each.message for each in seen.carried):
         return "it comes back to its sender, the virus with it"
     return f"it {seen.elsewhere}" if seen.moving else ""
 
@@ -83,6 +91,39 @@ def _route_fault(question: Question, arrived: Sequence[Arrived]) -> str:
         stays = [each for each in arrived if each.program in ("local", "virtual", "discard")]
         return f"it goes to {', '.join(where)}" if len(stays) == len(arrived) else ""
     return "" if question.routed in where else f"it goes to {', '.join(where)}, and should to {question.routed}"
+
+
+class Nexthops:
+    """Where mail is handed on to: servers of the site's, and others that its configuration names."""
+
+    def __init__(self, settings: dict[str, Any], clients: Mapping[str, Client]) -> None:
+        self.domains = settings["domains"]
+        self.clients = clients
+        self.dead: dict[nexthop.Nexthop, str] = {}
+
+    def fault(self, question: Question, arrived: Sequence[Arrived]) -> str:
+        """Return what keeps a server that mail goes to from taking it."""
+        asked = [each for each in arrived if each.service in self.clients and self._chosen(each)]
+        return next(filter(None, (self._fault(each) for each in asked if question.handed)), "")
+
+    def _chosen(self, arrived: Arrived) -> bool:
+        """Tell whether the site says where it goes, and not an address elsewhere itself."""
+        domain = arrived.recipient.rpartition("@")[2]
+        return domain in self.domains or arrived.nexthop != domain
+
+    def _fault(self, arrived: Arrived) -> str:
+        recipient = arrived.recipient if arrived.recipient.rpartition("@")[2] in self.domains else ""
+        client = self.clients[arrived.service]
+        target = nexthop.read(f"{arrived.service}:{arrived.nexthop}", client.program)
+        try:
+            if target not in self.dead:
+                nexthop.ask(target, client.program, encrypted=client.tls in nexthop.ENCRYPTED, recipient=recipient)
+                return ""
+        except SilentError as error:
+            self.dead[target] = str(error)  # each would be waited for as long
+        except RelayError as error:
+            return f"{target} doesn't take it: {error}"
+        return f"{target} doesn't answer: {self.dead[target]}"
 
 
 class Signers:

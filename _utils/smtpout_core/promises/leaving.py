@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from smtpout_core.daemons.postfix import aside, conf
 
@@ -55,23 +56,46 @@ OPEN = {
 }
 
 
-def services(config: str) -> Iterator[str]:
-    """Yield entries of master.cf: a door and a client for each service that sends, and what stands behind the doors.
+class Client(NamedTuple):
+    """The client of a service that sends.
 
-    :param config: the configuration directory, as the site has it.
+    :param service: its name in master.cf.
+    :param program: smtp or lmtp.
+    :param tls: its security level (postconf(5), smtp_tls_security_level).
+    :param made: what it is told of messages, by names of ``lmtp_`` parameters.
     """
-    yield "leaving unix n - n - 0 cleanup"
-    main = conf.values(config, *(f"{program}_{name}" for program in PROGRAMS for name in MADE))
+
+    service: str
+    program: str
+    tls: str
+    made: dict[str, str]
+
+
+def clients(config: str) -> list[Client]:
+    """Return the clients of a configuration.
+
+    :param config: its directory, as the site has it.
+    """
+    names = (*MADE, "tls_security_level")
+    main = conf.values(config, *(f"{program}_{name}" for program in PROGRAMS for name in names))
+    found = []
     for service in conf.services(config):
         if service.program in PROGRAMS and service.type == "unix":
-            set_here = main | service.options
-            made = {f"lmtp_{name}": set_here[f"{service.program}_{name}"] for name in MADE}
-            plainly = {f"lmtp_{name}": value for name, value in PLAINLY.items()}
-            yield _entry(f"{client(service.name)} unix - - n - 20 lmtp", made | plainly)
-            yield _entry(
-                f"{door(service.name)} unix n - n - 20 smtpd",
-                OPEN | {"content_filter": f"{client(service.name)}:{SINK}"},
-            )
+            said = {name: (main | service.options)[f"{service.program}_{name}"] for name in names}
+            tls = said.pop("tls_security_level")
+            found.append(Client(service.name, service.program, tls, {f"lmtp_{name}": said[name] for name in MADE}))
+    return found
+
+
+def services(those: Iterable[Client]) -> Iterator[str]:
+    """Yield entries of master.cf: each client once more, a door to it, and what stands behind the doors."""
+    plainly = {f"lmtp_{name}": value for name, value in PLAINLY.items()}
+    yield "leaving unix n - n - 0 cleanup"
+    for each in those:
+        yield _entry(f"{client(each.service)} unix - - n - 20 lmtp", each.made | plainly)
+        yield _entry(
+            f"{door(each.service)} unix n - n - 20 smtpd", OPEN | {"content_filter": f"{client(each.service)}:{SINK}"}
+        )
 
 
 def door(service: str) -> str:

@@ -57,6 +57,7 @@ class Question:
     :param login: the name that the client has logged in with.
     :param routed: the transport and the nexthop that it has to leave by, as transport(5) writes them.
     :param signer: domain and selector by which it has to be signed where it arrives; an empty text for neither.
+    :param handed: whether where it leaves to has to take it.
     :param author: of the message's ``From:``; the envelope's sender where it is left out.
     """
 
@@ -69,12 +70,13 @@ class Question:
     login: str = ""
     routed: str = ""
     signer: tuple[str, str] | None = None
+    handed: bool = False
     author: str = ""
 
     @property
     def dialogue(self) -> Question:
         """The question without what it expects: those that are alike in the rest are asked once."""
-        return replace(self, ends=End.TAKEN, routed="", signer=None)
+        return replace(self, ends=End.TAKEN, routed="", signer=None, handed=False)
 
     def __str__(self) -> str:
         who = f"{self.client} at {self.door}" if self.door != SENDMAIL else "sendmail(1)"

@@ -7,11 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
+from smtpout_core.daemons.postfix import nexthop
 from smtpout_core.directory import ask
 from smtpout_core.errors import RelayError
 from smtpout_core.host import Host
 from smtpout_core.site.rules.promises import not_promised
 from smtpout_core.verify import filters, logins, postfix
+
+
+ROUTES = 3
+"""Of the delivery layer's, that are asked."""
 
 
 class Doubt(RelayError):
@@ -83,6 +88,8 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
         for name in (milter["name"] for milter in settings["milters"])
     ]
     asked.append(Check("logins are checked", settings["saslauthd"]["service"], partial(logins.daemon, settings)))
+    if "mail_is_handed_on" not in not_promised(settings):
+        asked.append(Check("the delivery layer answers", "", partial(_delivery, settings), own=False))
     asked.append(Check("the directory answers as the pillar says", "", partial(_directory, settings), own=False))
     return asked
 
@@ -106,6 +113,20 @@ def _directory(settings: dict[str, Any]) -> str:
     if faults:
         raise Doubt("\n".join(faults.values()))
     return ", ".join(servers)
+
+
+def _delivery(settings: dict[str, Any]) -> str:
+    """Return where the delivery layer answers; what doesn't is asked again by Postfix, and its mail waits."""
+    routes = dict.fromkeys(settings["postfix"]["maps"]["transport_maps"]["entries"].values())
+    served, silent = [], []
+    for target, program, encrypted in nexthop.targets(settings, list(routes)[:ROUTES]):
+        try:
+            served.append(nexthop.ask(target, program, encrypted=encrypted))
+        except RelayError as error:
+            silent.append(f"{target} doesn't take mail, which waits in the queue: {error}")
+    if silent:
+        raise Doubt("\n".join(silent))
+    return ", ".join(served) or "no route of the site's leads to a server"
 
 
 def _risks(settings: dict[str, Any]) -> list[tuple[str, str]]:

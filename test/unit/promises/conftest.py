@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from minions import minion
-from slapd_server import SLAPD, Slapd, running_slapd
+from slapd_server import SLAPD, Slapd, free_port, running_slapd, wait_for_port
 from smtpout_core.change import staging
 from smtpout_core.change.templates import Templates
 from smtpout_core.daemons import descriptions
@@ -32,11 +33,31 @@ def slapd() -> Iterator[Slapd]:
         yield server
 
 
+@contextmanager
+def delivery_layer(*options: str) -> Iterator[str]:
+    """Give the nexthop of a server that takes all mail, and drops it; with smtp-sink(1)'s options otherwise."""
+    port = free_port()
+    with subprocess.Popen(["smtp-sink", "-u", "nobody", *options, f"inet:127.0.0.1:{port}", "10"]) as process:
+        wait_for_port(port)
+        yield f"smtp:[127.0.0.1]:{port}"
+        process.terminate()
+
+
+@pytest.fixture(scope="package")
+def delivery() -> Iterator[str]:
+    with delivery_layer() as nexthop:
+        yield nexthop
+
+
 class Site:
     """A site, and what its trial says."""
 
-    def __init__(self, slapd: Slapd, root: Path, keys: dict[str, str], changes: dict[str, Any]) -> None:
-        base = slapd.pillar() | {"networks": ["172.16.10.0/24"], "hostname": "relay.domain01.dom"}
+    def __init__(self, slapd: Slapd, delivery: str, root: Path, keys: dict[str, str], changes: dict[str, Any]) -> None:
+        base = (
+            slapd.pillar()
+            | {"delivery": {"nexthop": delivery}}
+            | {"networks": ["172.16.10.0/24"], "hostname": "relay.domain01.dom"}
+        )
         given = merged(
             base | {"opendkim": {"domains": {name: {"key_file": path} for name, path in keys.items()}}}, changes
         )
@@ -74,11 +95,11 @@ def keys() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def site(slapd: Slapd, keys: dict[str, str], tmp_path: Path) -> Callable[..., Site]:
+def site(slapd: Slapd, delivery: str, keys: dict[str, str], tmp_path: Path) -> Callable[..., Site]:
     """Return a function that makes a site, with changes to its pillar."""
 
     def made(**changes: Any) -> Site:
         tmp_path.chmod(0o755)
-        return Site(slapd, tmp_path, keys, changes)
+        return Site(slapd, delivery, tmp_path, keys, changes)
 
     return made

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Site, real  # type: ignore[attr-defined]
+from conftest import Site, delivery_layer, real  # type: ignore[attr-defined]
 from minions import Settings
 from smtpout_core.promises import asked, derived, judged
 from smtpout_core.promises.promise import Outcome
@@ -43,6 +43,7 @@ BROKEN = {
     "mail_is_signed": main(non_smtpd_milters=""),
     "strangers_are_not_signed": {"opendkim": {"options": {"InternalHosts": "csl:203.0.113.9"}}},
     "mail_takes_its_route": main(transport_maps=""),
+    "mail_is_handed_on": main(relayhost="[127.0.0.1]:1"),
 }  # fmt: skip
 
 
@@ -123,6 +124,8 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
         master("smtp/unix", smtp_body_checks="regexp:{{/promise/ PREPEND ours}}"), "mail_is_signed",
     ),
     "lines are cut when mail leaves": (master("smtp/unix", smtp_line_length_limit=60), "mail_is_signed"),
+    "attachments aren't looked into": ({"clamav": {"clamd": {"ScanMail": False}}}, "viruses_are_stopped"),
+    "archives aren't looked into": ({"clamav": {"clamd": {"ScanArchive": False}}}, "viruses_are_stopped"),
     "a good answer is taken for a bad one": (
         main(smtp_reply_filter="regexp:{{/^250 2/ 450 4.0.0 later}}"), "programs_send",
     ),
@@ -206,7 +209,7 @@ def test_who_has_nobody_outside_proves_nothing_of_strangers(settings: Settings) 
     pillar = load("default")["smtpout"] | {"networks": ["203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24"]}
     made = settings(pillar | {"promises": {"strangers_do_not_relay": True}})
     [promise] = [each for each in derived.promised(made, [], [4]) if each.name == "strangers_do_not_relay"]
-    assert judged.verdict(promise, {}, judged.Signers(made), "").outcome is Outcome.UNPROVEN
+    assert judged.verdict(promise, {}, judged.Signers(made), judged.Nexthops(made, {}), "").outcome is Outcome.UNPROVEN
 
 
 @real
@@ -215,3 +218,35 @@ def test_a_promise_that_is_taken_back_is_not_asked(site: Callable[..., Site]) ->
     verdicts = made.verdicts()
     assert "strangers_do_not_send_as_the_site" not in verdicts
     assert {verdict.outcome for verdict in verdicts.values()} <= {Outcome.KEPT, Outcome.BROKEN}
+
+
+# What stands where mail is handed on to, by what is seen of it.
+BAD_NEXTHOPS = {
+    "RCPT is answered 500 5.3.0 Error: command failed": ("-f", "RCPT"),
+    "RCPT is answered 450 4.3.0 Error: command failed": ("-r", "RCPT"),
+    "the greeting is answered 500": ("-f", "CONNECT"),
+    "Connection unexpectedly closed": ("-q", "MAIL"),
+}
+
+
+@real
+@pytest.mark.parametrize("seen", BAD_NEXTHOPS)
+def test_a_delivery_layer_that_does_not_take_mail_is_seen(site: Callable[..., Site], seen: str) -> None:
+    with delivery_layer(*BAD_NEXTHOPS[seen]) as nexthop:
+        verdict = site(delivery={"nexthop": nexthop}).verdicts()["mail_is_handed_on"]
+    assert verdict.outcome is Outcome.BROKEN
+    assert all(f"{nexthop} doesn't take it: " in line and seen in line for line in verdict.seen), verdict.seen
+
+
+@real
+def test_a_delivery_layer_that_has_no_tls_where_it_must_is_seen(site: Callable[..., Site]) -> None:
+    verdict = site(**main(smtp_tls_security_level="encrypt")).verdicts()["mail_is_handed_on"]
+    assert verdict.outcome is Outcome.BROKEN
+    assert "it offers no STARTTLS, without which it gets no mail" in verdict.seen[0]
+
+
+@real
+def test_a_smart_host_has_to_answer_and_takes_what_is_asked_by_its_own_rules(site: Callable[..., Site]) -> None:
+    with delivery_layer("-f", "MAIL") as smart:  # which wants a login first, as many do
+        verdict = site(**main(relayhost=smart.removeprefix("smtp:"))).verdicts()["mail_is_handed_on"]
+    assert (verdict.outcome, verdict.seen) == (Outcome.KEPT, [])
