@@ -82,3 +82,10 @@ def test_what_would_become_of_a_message_is_told(example: Applied) -> None:
     words = ["203.0.113.9", "president@domain01.dom", "usuario01@domain01.dom"]
     told = example.lab.salt("smtpout.explain", *words, timeout=120)
     assert told["decided"] == ["check_sender_access in smtpd_sender_restrictions refuses it"]
+
+
+def test_a_client_that_can_not_talk_to_servers_outside_is_refused(example: Applied, site: dict[str, Any]) -> None:
+    site["postfix"] = {"main": {"smtp_tls_ciphers": "best"}}
+    said = refused(example, site)
+    assert "Servers that mail is handed on to take it: that would be broken." in said
+    assert "a server outside doesn't take it: Cannot start TLS: handshake failure" in said

@@ -81,10 +81,12 @@ def asked(settings: dict[str, Any], staged: Mapping[str, str]) -> list[Verdict]:
     promises = derived.promised(settings, people)
     clients = {question.client for promise in promises for question in promise.questions}
     with os_errors_told(), chains.started(settings, staged, clients) as chain:
-        promises = derived.promised(settings, people, _versions(chain))
+        versions = _versions(chain)
+        promises = derived.promised(settings, people, versions)
         questions = {question.dialogue for promise in promises for question in promise.questions}
         seen = followed.asked(chain, questions, settings["verify"].get("password", ""))
-        signers, nexthops = judged.Signers(settings), judged.Nexthops(settings, chain.clients)
+        alike = {question: seen[question.dialogue] for promise in promises for question in promise.questions}
+        signers, nexthops = judged.Signers(settings), judged.Nexthops.of(chain, settings, alike, min(versions))
         return [judged.verdict(promise, seen, signers, nexthops, why) for promise in promises]
 
 

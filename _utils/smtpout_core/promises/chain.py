@@ -12,7 +12,7 @@ import re
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,12 +23,14 @@ from smtpout_core.daemons import milter, saslauthd
 from smtpout_core.daemons.postfix import aside, conf
 from smtpout_core.daemons.postfix.aside import Entry, Places
 from smtpout_core.errors import RelayError
-from smtpout_core.promises import filters, leaving
+from smtpout_core.promises import filters, handing, leaving
+from smtpout_core.promises.handing import Handed
 from smtpout_core.promises.promise import SERVERS, SUBMISSION, SUBMISSIONS
 from smtpout_core.site.rules.postfix import port
 
 PATIENCE = 20.0  # seconds that the daemons have to start; they take half of one
 STUCK = 2.0  # seconds after which what pickup(8) has not taken waits for its next round
+LAST_LINES = 0.1  # seconds in which what has been logged is read
 DELIVERING = ("smtp", "lmtp", "local", "virtual", "pipe", "discard")
 """Programs that have mail leave the queue (postfix(1)); error(8) has it come back, as the site says."""
 
@@ -139,6 +141,22 @@ class Chain:
         left = {each: each._replace(message=made[word]) for each, word in zip(sent, words, strict=True) if word in made}
         return {each: each for each in arrived if each not in sent} | left
 
+    def file(self, path: str) -> Path:
+        """Return where a file of the configuration lies."""
+        inside = os.path.relpath(path, self.places.directory)
+        return Path(path) if inside.startswith("..") else self.folder.resolve() / "config" / inside
+
+    def handed(self, settings: dict[str, Any], handed: Collection[Handed]) -> Mapping[Handed, str]:
+        """Return what keeps mail from being taken where it goes on to; an empty text where nothing does.
+
+        :param settings: the site's.
+        :param handed: of each recipient once.
+        """
+        handing.route(self.folder / "tmp", settings["postfix"]["map_type"], handed)
+        faults = handing.asked(self.folder / "queue/public", handed, settings["domains"])
+        time.sleep(LAST_LINES)
+        return handing.with_tls(faults, [what for _, what in self.log])
+
     def waiting(self) -> dict[str, list[str]]:
         """Return the names of what is in the queue: ``moving``, not picked up, ``deferred``, and on ``hold``."""
         queue = self.folder / "queue"
@@ -222,12 +240,14 @@ def _changed(
     main: str, master: list[Entry], settings: dict[str, Any], chain: Chain, verbose: bool
 ) -> tuple[str, list[str]]:
     """Return main.cf, and entries of master.cf with doors, the chain's own filters, and one end for all mail."""
-    made, overrides = [], dict(OVERRIDES)
+    made, overrides = [], OVERRIDES | handing.main(settings["postfix"]["map_type"])
     for number, entry in enumerate(master):
         new = aside.portless(number, entry)
         if entry.program in DELIVERING:
             end = shlex.join(["/bin/sh", "/tmp/end", entry.name, entry.program])
             command = f"pipe\n  user=nobody argv={end} ${{nexthop}} ${{sender}} ${{recipient}}"
+            if entry.program in leaving.PROGRAMS:
+                made.append(str(new._replace(name=handing.client(entry.name))))
             new = new._replace(unpriv="n", processes="20", command=command)
             names = (entry.name, leaving.client(entry.name))
             overrides |= {f"{each}_{name}": value for each in names for name, value in PER_SERVICE.items()}
@@ -279,6 +299,7 @@ def _furnish(chain: Chain, settings: dict[str, Any], staged: Mapping[str, str]) 
     filters.write(tmp / "end", SINK)
     filters.write(tmp / "start/sendmail", SENDMAIL)
     filters.write(tmp / "start/left", leaving.START)
+    handing.route(tmp, settings["postfix"]["map_type"])
     _let_through(chain)
     prefix = aside.place(staged, chain.places.directory)
     for live, path in staged.items() if prefix else ():

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from smtpout_core.daemons.opendkim import keys
-from smtpout_core.daemons.postfix import nexthop
-from smtpout_core.daemons.postfix.nexthop import SilentError
-from smtpout_core.errors import RelayError
-from smtpout_core.promises import filters
-from smtpout_core.promises.chain import Arrived
+from smtpout_core.promises import filters, world
+from smtpout_core.promises.chain import Arrived, Chain
 from smtpout_core.promises.followed import Seen
-from smtpout_core.promises.leaving import Client
+from smtpout_core.promises.handing import Handed
 from smtpout_core.promises.promise import Content, End, Outcome, Promise, Question, Verdict
 
 OF_THE_CLIENT = re.compile(r"cannot find your (?:reverse )?hostname|gr[ea]y-?list", re.IGNORECASE)
@@ -96,34 +93,47 @@ def _route_fault(question: Question, arrived: Sequence[Arrived]) -> str:
 class Nexthops:
     """Where mail is handed on to: servers of the site's, and others that its configuration names."""
 
-    def __init__(self, settings: dict[str, Any], clients: Mapping[str, Client]) -> None:
-        self.domains = settings["domains"]
-        self.clients = clients
-        self.dead: dict[nexthop.Nexthop, str] = {}
+    def __init__(self, faults: Mapping[Handed, str], domains: Collection[str]) -> None:
+        self.faults = faults
+        self.domains = domains
+
+    @classmethod
+    def of(cls, chain: Chain, settings: dict[str, Any], seen: Mapping[Question, Seen], version: int) -> Nexthops:
+        """Ask what is seen to be one; in place of servers outside, one that is like them.
+
+        :param seen: by each question; those whose messages have to be taken there say so.
+        :param version: of IP, that Postfix speaks.
+        """
+        domains = settings["domains"]
+        arrived = [each for question in seen if question.handed for each in seen[question].arrived]
+        handed = [_handed(each) for each in arrived if each.service in chain.clients]
+        with world.served(str(chain.file(settings["postfix"]["certificate_chain"])), version) as outside:
+            asked = {}
+            for each in handed:
+                if not _is_outside(each, domains):
+                    asked[each.recipient] = each
+                elif chain.clients[each.service].tls in world.LEVELS:
+                    asked[each.recipient] = each._replace(nexthop=outside)
+            faults = chain.handed(settings, list(asked.values())) if asked else {}
+        return cls({each: faults[asked[each.recipient]] for each in handed if each.recipient in asked}, domains)
 
     def fault(self, question: Question, arrived: Sequence[Arrived]) -> str:
         """Return what keeps a server that mail goes to from taking it."""
-        asked = [each for each in arrived if each.service in self.clients and self._chosen(each)]
-        return next(filter(None, (self._fault(each) for each in asked if question.handed)), "")
+        for each in map(_handed, arrived if question.handed else ()):
+            if fault := self.faults.get(each):
+                outside = _is_outside(each, self.domains)
+                return f"{'a server outside' if outside else f'{each.service}:{each.nexthop}'} doesn't take it: {fault}"
+        return ""
 
-    def _chosen(self, arrived: Arrived) -> bool:
-        """Tell whether the site says where it goes, and not an address elsewhere itself."""
-        domain = arrived.recipient.rpartition("@")[2]
-        return domain in self.domains or arrived.nexthop != domain
 
-    def _fault(self, arrived: Arrived) -> str:
-        recipient = arrived.recipient if arrived.recipient.rpartition("@")[2] in self.domains else ""
-        client = self.clients[arrived.service]
-        target = nexthop.read(f"{arrived.service}:{arrived.nexthop}", client.program)
-        try:
-            if target not in self.dead:
-                nexthop.ask(target, client.program, encrypted=client.tls in nexthop.ENCRYPTED, recipient=recipient)
-                return ""
-        except SilentError as error:
-            self.dead[target] = str(error)  # each would be waited for as long
-        except RelayError as error:
-            return f"{target} doesn't take it: {error}"
-        return f"{target} doesn't answer: {self.dead[target]}"
+def _handed(arrived: Arrived) -> Handed:
+    return Handed(arrived.service, arrived.nexthop, arrived.recipient)
+
+
+def _is_outside(handed: Handed, domains: Collection[str]) -> bool:
+    """Tell whether an address elsewhere says itself where it goes, and not the site."""
+    domain = handed.recipient.rpartition("@")[2]
+    return domain not in domains and handed.nexthop == domain
 
 
 class Signers:

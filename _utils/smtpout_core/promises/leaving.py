@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from smtpout_core.daemons.postfix import aside, conf
+from smtpout_core.promises import handing
 
 PROGRAMS = ("smtp", "lmtp")
 PATIENCE = 10.0
@@ -88,9 +89,10 @@ def clients(config: str) -> list[Client]:
 
 
 def services(those: Iterable[Client]) -> Iterator[str]:
-    """Yield entries of master.cf: each client once more, a door to it, and what stands behind the doors."""
+    """Yield entries of master.cf: each client once more, a door to it, what stands behind it, and a door for probes."""
     plainly = {f"lmtp_{name}": value for name, value in PLAINLY.items()}
     yield "leaving unix n - n - 0 cleanup"
+    yield _entry(f"{handing.DOOR} unix n - n - 20 smtpd", OPEN | handing.ASKING)
     for each in those:
         yield _entry(f"{client(each.service)} unix - - n - 20 lmtp", each.made | plainly)
         yield _entry(

@@ -1,4 +1,4 @@
-"""Ask the servers that a site hands its mail to, as Postfix's client would: up to a recipient, and nothing is sent.
+"""Ask the servers that a site hands its mail to whether they greet, and offer TLS where that is wanted.
 
 A nexthop is written as transport(5) has it: ``smtp:[172.16.11.96]:25``, ``lmtp:unix:/run/lmtp``, ``relay:domain.dom``.
 """
@@ -6,8 +6,10 @@ A nexthop is written as transport(5) has it: ``smtp:[172.16.11.96]:25``, ``lmtp:
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import smtplib
+import socket
 import ssl
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -24,10 +26,6 @@ SUBMISSIONS = 465
 
 ENCRYPTED = ("encrypt", "dane-only", "fingerprint", "verify", "secure")
 """Levels of TLS without which no mail is given (postconf(5), smtp_tls_security_level)."""
-
-
-class SilentError(RelayError):
-    """No host of a nexthop can be talked to."""
 
 
 class Nexthop(NamedTuple):
@@ -50,15 +48,16 @@ class Nexthop(NamedTuple):
         return f"{self.transport}:{self.host if self.looked_up else f'[{self.host}]'}:{self.port}"
 
 
-def read(written: str, program: str = "smtp") -> Nexthop:
+def read(written: str, program: str = "smtp", queue: str = "/var/spool/postfix") -> Nexthop:
     """Return what a nexthop says.
 
     :param written: with its transport.
     :param program: smtp or lmtp, which the transport runs.
+    :param queue: the directory that sockets' paths begin in.
     """
     transport, _, rest = written.partition(":")
     if rest.startswith("unix:"):
-        return Nexthop(transport, rest.removeprefix("unix:"), "", looked_up=False)
+        return Nexthop(transport, os.path.join(queue, rest.removeprefix("unix:")), "0", looked_up=False)
     rest = rest.removeprefix("inet:")  # lmtp(8)
     default = "24" if program == "lmtp" else "25"
     if match := re.fullmatch(r"\[(?:ipv6:)?([^\]]+)\](?::(\w+))?", rest, re.IGNORECASE):
@@ -74,39 +73,34 @@ def targets(settings: dict[str, Any], routes: Iterable[str]) -> Iterator[tuple[N
     :param routes: of its table, with their transports.
     """
     facts = settings["postfix"]
-    names = [f"{program}_tls_security_level" for program in ("smtp", "lmtp")]
-    levels = conf.values(facts["directory"], *names)
+    levels = [f"{program}_tls_security_level" for program in ("smtp", "lmtp")]
+    said = conf.values(facts["directory"], "queue_directory", *levels)
     for route in routes:
         service = facts["services"].get(f"{route.partition(':')[0]}/unix", {})
         program = service.get("command", "-").split()[0]
         if (name := f"{program}_tls_security_level") in levels:
-            level = service.get("options", {}).get(name, levels[name])
-            yield read(route, program), program, level in ENCRYPTED
+            level = service.get("options", {}).get(name, said[name])
+            yield read(route, program, said["queue_directory"]), program, level in ENCRYPTED
 
 
-def ask(nexthop: Nexthop, program: str, encrypted: bool, recipient: str = "") -> str:
-    """Return which host of a nexthop serves, and how.
+def ask(nexthop: Nexthop, program: str, *, encrypted: bool) -> str:
+    """Return which host of a nexthop serves.
 
     :param nexthop: which.
     :param program: smtp or lmtp, which the transport runs.
     :param encrypted: Postfix gives it no mail without TLS.
-    :param recipient: who is known there; without one, it is asked until it greets.
-    :raises SilentError: there is none to talk to.
-    :raises RelayError: none takes mail; what each says.
+    :raises RelayError: none serves; what each says.
     """
-    faults: list[str] = []
-    silent = True
+    faults = []
     for host in hosts(nexthop)[:HOSTS]:
         where = host if host.startswith("/") else f"{host}:{nexthop.port}"
         try:
-            return f"{where} {_asked(host, nexthop, program, encrypted, recipient)}"
-        except smtplib.SMTPException as error:
-            silent = False
+            _greeted(host, nexthop, program, encrypted)
+        except (OSError, smtplib.SMTPException) as error:
             faults.append(f"{where}: {error}")
-        except OSError as error:
-            faults.append(f"{where}: {error}")
-    said = "; ".join(faults) or f"{nexthop.host} has no host that takes mail"
-    raise SilentError(said) if silent else RelayError(said)
+        else:
+            return where
+    raise RelayError("; ".join(faults) or f"{nexthop.host} has no host that takes mail")
 
 
 def hosts(nexthop: Nexthop) -> list[str]:
@@ -127,8 +121,8 @@ def hosts(nexthop: Nexthop) -> list[str]:
     return [each.exchange.to_text(omit_final_dot=True) for each in answer]
 
 
-def _asked(host: str, nexthop: Nexthop, program: str, encrypted: bool, recipient: str) -> str:
-    """Hold a dialogue; raise where it doesn't go well."""
+def _greeted(host: str, nexthop: Nexthop, program: str, encrypted: bool) -> None:
+    """Raise where a host doesn't greet well."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # whom it trusts is Postfix's to say
     client: smtplib.SMTP
@@ -139,21 +133,15 @@ def _asked(host: str, nexthop: Nexthop, program: str, encrypted: bool, recipient
         client = smtplib.SMTP_SSL(timeout=PATIENCE, context=context)
     else:
         client = smtplib.SMTP(timeout=PATIENCE)
-    port = int(nexthop.port) if nexthop.port.isdigit() else 0
     with client:
         client._host = host  # type: ignore[attr-defined]  # noqa: SLF001 - starttls() wants a name
+        port = int(nexthop.port) if nexthop.port.isdigit() else socket.getservbyname(nexthop.port)
         _good("the greeting", client.connect(host, port))
         _good("EHLO", client.ehlo())
         if client.has_extn("starttls"):
             _good("STARTTLS", client.starttls(context=context))
-            _good("EHLO", client.ehlo())
         elif encrypted and not isinstance(client, smtplib.SMTP_SSL):
             raise smtplib.SMTPNotSupportedError("it offers no STARTTLS, without which it gets no mail")
-        if recipient:
-            _good("MAIL", client.docmd("MAIL", "FROM:<>"))
-            _good("RCPT", client.docmd("RCPT", f"TO:<{recipient}>"))
-            _good("RSET", client.docmd("RSET"))
-    return f"takes mail for {recipient}" if recipient else "greets"
 
 
 def _good(command: str, reply: tuple[int, bytes]) -> None:

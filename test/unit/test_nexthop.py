@@ -1,0 +1,74 @@
+"""Nexthops are read as transport(5) has them, and asked for a greeting by the protocol of their program."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from smtpout_core.daemons.postfix import nexthop
+from smtpout_core.errors import RelayError
+
+
+@pytest.mark.parametrize(
+    ("written", "program", "read", "shown"),
+    [
+        ("smtp:[127.0.0.1]:25", "smtp", ("smtp", "127.0.0.1", "25", False), "smtp:[127.0.0.1]:25"),
+        ("smtp:[IPv6:::1]", "smtp", ("smtp", "::1", "25", False), "smtp:[::1]:25"),
+        ("relay:[a.example]:submission", "smtp", ("relay", "a.example", "submission", False),
+         "relay:[a.example]:submission"),
+        ("smtp:a.example", "smtp", ("smtp", "a.example", "25", True), "smtp:a.example:25"),
+        ("relay:a.example:2525", "smtp", ("relay", "a.example", "2525", True), "relay:a.example:2525"),
+        ("lmtp:inet:a.example", "lmtp", ("lmtp", "a.example", "24", False), "lmtp:[a.example]:24"),
+        ("box:unix:/run/lmtp", "lmtp", ("box", "/run/lmtp", "0", False), "box:unix:/run/lmtp"),
+        ("lmtp:unix:private/box", "lmtp", ("lmtp", "/var/spool/postfix/private/box", "0", False),
+         "lmtp:unix:/var/spool/postfix/private/box"),
+    ],
+)  # fmt: skip
+def test_a_nexthop_is_read(written: str, program: str, read: tuple[str, str, str, bool], shown: str) -> None:
+    found = nexthop.read(written, program)
+    assert (tuple(found), str(found)) == (read, shown)
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give the nexthop of a server that says these lines, one to each line that it hears."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection, connection.makefile("rb") as heard:
+                for line in request.param:
+                    connection.sendall(line)
+                    heard.readline()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"smtp:[127.0.0.1]:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("server", [(b"220 box\r\n", b"250 box\r\n", b"221 bye\r\n")], indirect=True)
+@pytest.mark.parametrize("program", ["smtp", "lmtp"])
+def test_one_that_greets_serves(server: str, program: str) -> None:
+    target = nexthop.read(server, program)
+    assert nexthop.ask(target, program, encrypted=False) == f"127.0.0.1:{target.port}"
+
+
+@pytest.mark.parametrize(
+    ("server", "encrypted", "said"),
+    [
+        ((b"554 not you\r\n", b"221 bye\r\n"), False, "the greeting is answered 554 not you"),
+        ((b"220 box\r\n", b"421 4.3.2 later\r\n", b""), False, "EHLO is answered 421 4.3.2 later"),
+        ((b"220 box\r\n", b"250 box\r\n", b"221 bye\r\n"), True, "it offers no STARTTLS, without which it gets no m"),
+        ((b"HTTP/1.1 400 Bad Request\r\n", b""), False, "127.0.0.1:"),
+    ],
+    indirect=["server"],
+)
+def test_one_that_does_not_is_told(server: str, encrypted: bool, said: str) -> None:
+    with pytest.raises(RelayError, match=said):
+        nexthop.ask(nexthop.read(server), "smtp", encrypted=encrypted)
+
+
+def test_nobody_there_is_told() -> None:
+    with pytest.raises(RelayError, match=r"^127\.0\.0\.1:1: .*refused"):
+        nexthop.ask(nexthop.read("smtp:[127.0.0.1]:1"), "smtp", encrypted=False)
