@@ -106,6 +106,16 @@ CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
         (room("clamav", socket="inet:587@127.0.0.1"), "port 587 is taken by smtpout:clamav:socket"),
         (main(myhostname="other.example"), "smtpout:postfix:main:myhostname"),
         (main(smtpd_banner="hello"), "smtpout:postfix:main:smtpd_banner"),
+        (
+            main(smtpd_tls_cert_file="/etc/ssl/a.pem"),
+            '"/etc/ssl/a.pem" has no effect beside smtpd_tls_chain_files; set smtpout:tls:chain_file',
+        ),
+        (main(smtpd_enforce_tls=True), "smtpout:postfix:main:smtpd_enforce_tls: true has no effect beside smtpd_tls_"),
+        (main(mynetworks_style="host"), "set smtpout:networks"),
+        (
+            master(submission_inet={"options": {"smtpd_tls_key_file": "/etc/ssl/a.key"}}),
+            "smtpout:postfix:master:submission/inet:options:smtpd_tls_key_file",
+        ),
         (main(mailbox_size_limit=1000), "smtpout:postfix:main:mailbox_size_limit: 1000"),
     ],
     "maps": [
@@ -214,6 +224,9 @@ def test_a_contradiction_is_told_beside_what_is_wrong_elsewhere(
         directory(start_tls=True, ca_file="/etc/ssl/ca.pem"),
         directory(servers=["ldaps://a.example"], ca_file="/etc/ssl/ca.pem"),
         main(smtpd_banner="$myhostname ESMTP"),
+        main(smtpd_tls_chain_files=None, smtpd_tls_cert_file="/etc/ssl/a.pem", smtpd_tls_key_file="/etc/ssl/a.key"),
+        main(smtp_tls_security_level="", smtp_use_tls=True, smtpd_use_tls=None),
+        master(submission_inet={"options": {"smtpd_tls_chain_files": "", "smtpd_tls_cert_file": "/etc/ssl/a.pem"}}),
         master(**{"127.0.0.1:10025_inet": {"command": "smtpd"}, "flush_unix": None}),
         room("clamav", enabled=False, milter={"MaxFileSize": "1M"}),
         room("opendkim", enabled=False, domains={"domain01.dom": {"key_file": "/etc/k.pem"}}),

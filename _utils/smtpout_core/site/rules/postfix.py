@@ -19,6 +19,18 @@ TAKEN = {"postfix-files", "postfix-script", "post-install", "sasl", "tls"}
 # Maps that the formula makes, and of which keys.
 MADE = {"own_domains": "smtpout:domains", "transport_maps": "smtpout:delivery"}
 
+# Parameters that Postfix doesn't look at beside another that main.cf has (postconf(5)), and what is to be set instead.
+UNHEARD = {
+    "smtpd_tls_chain_files": (
+        ("cert_file", "key_file", "dcert_file", "dkey_file", "eccert_file", "eckey_file"),
+        "smtpd_tls_",
+        "set smtpout:tls:chain_file, a file with key and certificates",
+    ),
+    "smtpd_tls_security_level": (("use_tls", "enforce_tls"), "smtpd_", "set smtpd_tls_security_level"),
+    "smtp_tls_security_level": (("use_tls", "enforce_tls"), "smtp_", "set smtp_tls_security_level"),
+    "mynetworks": (("style",), "mynetworks_", "set smtpout:networks"),
+}
+
 
 def port(service: str) -> str:
     """Return the port of a service of type inet, as master.cf has it: ``submission/inet``, ``192.0.2.1:25/inet``."""
@@ -46,6 +58,29 @@ def _mailboxes(site: Site, _facts: dict[str, Any]) -> Found:
     limit = int(message) if message.isascii() and message.isdigit() else 26214400
     if mailbox.isascii() and mailbox.isdigit() and 0 < int(mailbox) < limit:
         yield "postfix:main:mailbox_size_limit", int(mailbox), f"is below message_size_limit, {limit}: local(8) stops"
+
+
+def _unheard(site: Site, _facts: dict[str, Any]) -> Found:
+    """What has no effect is not taken for what has."""
+    main = site["postfix"]["main"]
+    places: dict[str, Any] = {
+        f"master:{name}:options": _options(own) for name, own in site["postfix"]["master"].items()
+    }
+    for place, given in {"main": main, **places}.items():
+        for stronger, (weaker, before, right) in UNHEARD.items():
+            if given.get(stronger, main.get(stronger, True)) in (None, ""):
+                continue
+            for name in weaker:
+                if given.get(before + name) not in (None, ""):
+                    yield (
+                        f"postfix:{place}:{before}{name}",
+                        given[before + name],
+                        f"has no effect beside {stronger}; {right}",
+                    )
+
+
+def _options(service: Any) -> dict[str, Any]:
+    return (service or {}).get("options") or {}
 
 
 def _names(site: Site, facts: dict[str, Any]) -> set[str]:
@@ -147,6 +182,7 @@ _SOCKETS = ("clamav:enabled", "clamav:socket", "clamav:clamd_socket", "opendkim:
 RULES: list[Rule] = [
     (_greeting, ("hostname", *_main("smtpd_banner"))),
     (_mailboxes, _main("mailbox_size_limit", "message_size_limit")),
+    (_unheard, ("postfix:main", "postfix:master")),
     (_services, ("postfix:master",)),
     (_ports, ("authentication:submission", "postfix:master", *_SOCKETS)),
     (_nexthops, ("hostname", "delivery", "authentication:submission", "postfix:master")),
