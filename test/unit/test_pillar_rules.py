@@ -143,6 +143,8 @@ CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
             room("clamav", clamd={"StreamMaxLength": "10M"}),
             "smtpout:clamav:clamd:StreamMaxLength: 10485760 is below what the milter sends",
         ),
+        (room("clamav", clamd={"MaxFileSize": "5M"}), "smtpout:clamav:clamd:MaxFileSize: 5242880 is below message_"),
+        (room("clamav", clamd={"MaxScanSize": "5M"}), "smtpout:clamav:clamd:MaxScanSize: 5242880 is below message_"),
     ],
     "signer": [
         (room("opendkim", socket="inet:8891@192.0.2.1"), "smtpout:opendkim:socket"),
@@ -229,6 +231,7 @@ def test_a_contradiction_is_told_beside_what_is_wrong_elsewhere(
         master(submission_inet={"options": {"smtpd_tls_chain_files": "", "smtpd_tls_cert_file": "/etc/ssl/a.pem"}}),
         master(**{"127.0.0.1:10025_inet": {"command": "smtpd"}, "flush_unix": None}),
         room("clamav", enabled=False, milter={"MaxFileSize": "1M"}),
+        room("clamav", clamd={"MaxFileSize": "0", "MaxScanSize": "25M"}),
         room("opendkim", enabled=False, domains={"domain01.dom": {"key_file": "/etc/k.pem"}}),
     ],
 )

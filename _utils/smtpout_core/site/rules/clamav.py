@@ -52,6 +52,10 @@ def _signatures(site: Site, _facts: dict[str, Any]) -> Found:
         )
 
 
+LOOKED_AT = ("MaxFileSize", "MaxScanSize")
+"""Options of clamd's by which it takes for clean what is larger; their defaults are 100M and 400M."""
+
+
 def _sizes(site: Site, _facts: dict[str, Any]) -> Found:
     """clamav-milter lets pass unscanned what is over MaxFileSize, and clamd refuses what is over StreamMaxLength."""
     if not site["clamav"]["enabled"]:
@@ -72,6 +76,11 @@ def _sizes(site: Site, _facts: dict[str, Any]) -> Found:
         )
     if scanned > streamed:
         yield "clamav:clamd:StreamMaxLength", streamed, f"is below what the milter sends, {scanned} bytes; raise it"
+    for name in LOOKED_AT:
+        looked_at = _bytes(site["clamav"]["clamd"].get(name), message)
+        if looked_at is not None and 0 < looked_at < message:  # 0 is no limit (clamd.conf(5))
+            right = f"is below message_size_limit, {message}: what is over it passes unscanned; raise it"
+            yield f"clamav:clamd:{name}", looked_at, right
 
 
 def _bytes(written: object, default: int) -> int | None:
@@ -89,6 +98,7 @@ RULES: list[Rule] = [
         _sizes,
         (
             *("clamav:enabled", "clamav:milter:MaxFileSize", "clamav:clamd:StreamMaxLength"),
+            *(f"clamav:clamd:{name}" for name in LOOKED_AT),
             "postfix:main:message_size_limit",
         ),
     ),
