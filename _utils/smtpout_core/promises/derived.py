@@ -20,8 +20,8 @@ HERE = ("127.0.0.1", "::1")
 YES = (True, "yes")
 NOBODY = f"nobody-{secrets.token_hex(6)}"
 """A local part that nobody has; the same for as long as this process lives, so that answers can be compared."""
-SAMPLE = 3
-"""Domains and networks that are asked for where a site has more."""
+SAMPLE, NETWORKS = 3, 32
+"""Domains, and networks, that are asked for where a site has more."""
 
 
 def promised(settings: dict[str, Any], people: Sequence[Person], versions: Collection[int] = (4, 6)) -> list[Promise]:
@@ -239,7 +239,7 @@ class _Site:
         self.postmaster = f"postmaster@{settings['domains'][0]}"
         networks = [ipaddress.ip_network(each) for each in settings["networks"]]
         trusted = [each for each in networks if each.version in versions]
-        self.servers = [str(next(each.hosts(), each[0])) for each in sample(trusted)]
+        self.servers = [str(next(each.hosts(), each[0])) for each in sample(trusted, NETWORKS)]
         self.here = [each for each in HERE if ipaddress.ip_address(each).version in versions]
         unknown = {
             version: [each for each in known if not any(ipaddress.ip_address(each) in net for net in networks)]
@@ -317,9 +317,9 @@ class _Site:
         yield Question(client, SERVERS, self.postmaster, OUTSIDE, content=Content.PLAIN, routed="outside")
 
 
-def sample(values: Sequence[Any]) -> list[Any]:
+def sample(values: Sequence[Any], most: int = SAMPLE) -> list[Any]:
     """Return some of many: the first ones and the last. Maps treat the others as these."""
-    return list(values) if len(values) <= SAMPLE else [*values[: SAMPLE - 1], values[-1]]
+    return list(values) if len(values) <= most else [*values[: most - 1], values[-1]]
 
 
 def _on_loopback(service: str) -> bool:

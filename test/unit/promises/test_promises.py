@@ -101,6 +101,10 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "a client is refused before it can log in": (
         master("submission/inet", smtpd_client_restrictions="permit_sasl_authenticated,reject"), "users_send",
     ),
+    "one of five networks is forgotten": (
+        {"networks": [f"172.16.{number}.0/24" for number in range(10, 15)],
+         **main(mynetworks="127.0.0.0/8, [::1]/128, 172.16.10.0/23, 172.16.13.0/24, 172.16.14.0/24")}, "servers_send",
+    ),
     "nothing is refused": (main(smtpd_relay_restrictions="permit, reject"), "strangers_do_not_relay"),
     "a domain of the site is delivered here": (main(mydestination="localhost, domain02.dom"), "mail_takes_its_route"),
     "a domain of the site is one of aliases": (main(virtual_alias_domains="domain02.dom"), "mail_takes_its_route"),
