@@ -26,17 +26,22 @@ def served(certificate: str, version: int = 4) -> Iterator[str]:
     :param certificate: a file with the chain and the key of the TLS that it has; without it, it has none.
     :param version: of IP.
     """
-
-    class Server(socketserver.ThreadingTCPServer):
-        address_family = socket.AF_INET if version == 4 else socket.AF_INET6
-        daemon_threads = True
-
-    with Server(("127.0.0.1" if version == 4 else "::1", 0), _Session) as server:
-        server.tls = _context(certificate)  # type: ignore[attr-defined]
+    with _Server(_context(certificate), version) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         host, port, *_ = server.server_address
         yield f"[{host!s}]:{port}"
         server.shutdown()
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    """What listens, on a port that is free."""
+
+    daemon_threads = True
+
+    def __init__(self, tls: ssl.SSLContext | None, version: int) -> None:
+        self.tls = tls
+        self.address_family = socket.AF_INET if version == 4 else socket.AF_INET6
+        super().__init__(("127.0.0.1" if version == 4 else "::1", 0), _Session)
 
 
 def _context(certificate: str) -> ssl.SSLContext | None:
@@ -52,6 +57,8 @@ def _context(certificate: str) -> ssl.SSLContext | None:
 class _Session(socketserver.BaseRequestHandler):
     """A client's session."""
 
+    server: _Server
+
     def handle(self) -> None:
         with suppress(OSError):  # whatever goes wrong, the client says what
             self.request.settimeout(PATIENCE)
@@ -63,14 +70,14 @@ class _Session(socketserver.BaseRequestHandler):
         """Answer a command; tell whether another may come."""
         words = self._line().split(None, 1)
         verb = words[0].upper() if words else b"QUIT"
-        context = self.server.tls  # type: ignore[attr-defined]
+        context = self.server.tls
         secure = isinstance(self.request, ssl.SSLSocket)
         if verb == b"EHLO":
             offers = [*OFFERS, b"STARTTLS"] if context and not secure else OFFERS
             self._say(b"".join(b"250%s%s\r\n" % (b" " if each is offers[-1] else b"-", each) for each in offers))
             return True
         self._say(REPLIES.get(verb, b"250 2.0.0 Ok\r\n"))
-        if verb == b"STARTTLS":
+        if verb == b"STARTTLS" and context:
             self.request = context.wrap_socket(self.request, server_side=True)
         return verb != b"QUIT"
 
