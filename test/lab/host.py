@@ -63,6 +63,7 @@ ENVIRONMENT = [
 ]
 BOOT_TIMEOUT = 60
 SHUTDOWN_TIMEOUT = 100  # systemd kills what has not stopped after 90 s: systemd-system.conf(5)
+STATE_TIMEOUT = 10
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,11 @@ class Host:
         leader = self.leader()
         if leader is None:
             return "starting" if self.is_up() else "down"
-        said = run(_entering(leader, ["systemctl", "is-system-running"]), where=self.name, check=False)
+        asking = _entering(leader, ["systemctl", "is-system-running"])
+        try:
+            said = run(asking, where=self.name, check=False, timeout=STATE_TIMEOUT)
+        except subprocess.TimeoutExpired:  # who asks in the moment of a reboot may wait for a systemd that is gone
+            return "silent"
         return said.stdout.strip() or said.stderr.strip()
 
     def failed_units(self) -> list[str]:
