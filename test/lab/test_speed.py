@@ -34,7 +34,7 @@ def test_an_apply_without_a_change_costs_little_over_an_empty_one(on_bookworm: A
             cpu[str(size)].append(run(relay, state.APPLY).cpu)
     empty, few, many = (statistics.median(seconds) for seconds in cpu.values())
     print(f"CPU: an empty apply {empty:.2f} s, {FEW} {few:.2f} s, {MANY} {many:.2f} s")
-    assert few < 2.2 * empty
+    assert few < 2.7 * empty  # with the proof of the running relay, half of what it costs more
     assert many < 1.6 * few
 
 
