@@ -60,6 +60,20 @@ def test_a_table_of_networks_that_holds_all_of_them_is_refused(example: Applied,
     )
 
 
+def test_a_network_that_is_new_and_not_in_a_table_of_the_sites_own_is_refused(
+    example: Applied, site: dict[str, Any]
+) -> None:
+    # The relay that runs would refuse it as well, and nobody had promised it anything.
+    site["postfix"] = {"main": {"mynetworks": [*site["networks"], "127.0.0.0/8", "[::1]/128"]}}
+    example.lab.set_pillar(yaml.safe_dump({"smtpout": site}))
+    example.apply("its own table")
+    assert example.failed("its own table") == {}
+    site["networks"] = [*site["networks"], "172.16.12.0/24"]
+    said = refused(example, site)
+    assert "The site's servers send to outside and to its users: that would be broken." in said
+    assert "172.16.12.1 at smtp/inet from <postmaster@" in said
+
+
 def test_a_promise_that_the_site_takes_back_may_be_broken_and_is_warned_of(
     example: Applied, site: dict[str, Any]
 ) -> None:

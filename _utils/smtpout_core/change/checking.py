@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from smtpout_core.change.parts import Trial, Wanted, digest
+from smtpout_core.change.parts import Promised, Trial, Wanted, digest
 from smtpout_core.change.plan import Step
 from smtpout_core.change.staging import Stage
 from smtpout_core.errors import NotInstalledError, RelayError
@@ -40,35 +40,48 @@ def complaints(steps: Sequence[Step], stage: Stage, host: Host, notes: list[str]
 
 
 def broken_promises(
-    wanted: Wanted, stage: Stage, records: Mapping[str, Any], notes: list[str]
-) -> tuple[list[str], int]:
-    """Ask a trial of the new whole for every promise; return what this change would break, and how many are kept.
+    wanted: Wanted, stage: Stage, whole: Mapping[str, Any], notes: list[str]
+) -> tuple[list[str], Promised]:
+    """Ask a trial of the new whole for every promise; return what this change would break, and what was seen.
 
-    :param records: what the host remembers of the daemons that serve now. What they break for the same reason, a change
-        that doesn't mend it may break as well: it is told.
+    :param whole: what the host remembers. What it promised before, and the daemons that serve now break for the same
+        reason, a change that doesn't mend it may break as well: it is told.
     :param notes: gets what is broken anyway, and what could not be asked. Where something could not even be checked, in
         test mode on a bare host, nothing is asked.
     """
     if any(note.startswith(UNCHECKED) for note in notes):
         notes.append(f"{UNCHECKED}: what the site promises: there is nothing yet to ask.")
-        return [], 0
+        return [], Promised()
     trial = wanted.promises(stage.where)
     if trial.trial:
         said = f"no trial could be had: {stage.without_place(trial.trial)}"
         if wanted.accept_unproven:
             notes.append(f"Not proven: any promise, and smtpout:accept_unproven lets it pass: {said}.")
-            return [], 0
-        return [f"{said}; where that can't be helped, smtpout:accept_unproven: true applies without proof"], 0
+            return [], trial
+        return [f"{said}; where that can't be helped, smtpout:accept_unproven: true applies without proof"], trial
     notes += [f"Not proven: {sentence}: {why}" for sentence, why in trial.unproven.items()]
-    before = wanted.promises({path: path for path in stage.where}).broken if trial.broken and records else {}
+    before = wanted.promises({path: path for path in stage.where}).broken if trial.broken and whole["daemons"] else {}
+    # None: of a whole of before its promises were remembered, all may have been made.
+    promised = whole["promised"]
     refused = []
     for sentence, seen in trial.broken.items():
-        known = before.get(sentence, ())
+        broken = before.get(sentence, {})
+        known = {line for line, question in broken.items() if promised is None or question in promised}
         if new := [stage.without_place(line) for line in seen if line not in known]:
             refused.append("\n    ".join([f"{sentence}: that would be broken.", *new[:SHOWN], trial.causes[sentence]]))
         else:
-            notes.append("\n    ".join([f"Broken before this change as well: {sentence}:", *seen[:SHOWN]]))
-    return refused, trial.kept
+            notes.append("\n    ".join([f"Broken before this change as well: {sentence}:", *list(seen)[:SHOWN]]))
+    return refused, trial
+
+
+def promised(trial: Promised, before: Sequence[str] | None) -> Sequence[str] | None:
+    """Return the questions that a site gives its word on from now on.
+
+    :param before: those of the site before; they go on where a trial, or a part of it, could not be had.
+    """
+    if trial.trial:
+        return before
+    return sorted({*trial.asked, *(before or ())}) if trial.unproven else trial.asked
 
 
 def tried(

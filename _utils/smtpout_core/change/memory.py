@@ -68,8 +68,13 @@ class Memory:
             os.close(descriptor)
 
     def whole(self) -> dict[str, Any]:
-        """Return the last whole: ``generation``, and what each of the ``daemons`` runs with, in their order."""
-        return {"generation": 0, "daemons": {}, "proven": {}, **(self._read("whole.json") or self._last())}
+        """Return the last whole.
+
+        :return: ``generation``; what each of the ``daemons`` runs with, in their order; what was ``proven`` to work;
+            digests of what the site ``promised``, None where that isn't known.
+        """
+        unknown = {"generation": 0, "daemons": {}, "proven": {}, "promised": None}
+        return unknown | (self._read("whole.json") or self._last())
 
     def _last(self) -> dict[str, Any]:
         """Return what the last generation says of a whole whose record is lost."""

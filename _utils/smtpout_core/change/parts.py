@@ -129,7 +129,7 @@ class Trial:
 
     name: str
     about: Any
-    ask: Callable[[], None]
+    ask: Callable[[], object]
 
 
 Check = Callable[[Mapping[str, str], Host], Iterable[str]]
@@ -217,14 +217,16 @@ class Ways:
 class Promised:
     """What a trial of files that lie aside has shown.
 
-    :param broken: what was seen of each promise that is broken, a line each, by its sentence.
+    :param asked: what the site gave its word on, a digest of each question.
+    :param broken: what was seen of each promise that is broken by its sentence: lines, each with its question's digest.
     :param unproven: why a promise could not be asked, by its sentence.
     :param kept: how many are kept.
     :param causes: what most likely broke each, by its sentence.
     :param trial: why there was no trial at all; an empty text where there was one.
     """
 
-    broken: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    asked: Sequence[str] = ()
+    broken: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     unproven: Mapping[str, str] = field(default_factory=dict)
     kept: int = 0
     causes: Mapping[str, str] = field(default_factory=dict)

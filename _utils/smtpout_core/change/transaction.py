@@ -23,7 +23,7 @@ from smtpout_core.change import activation, checking, edits, history, plan, unit
 from smtpout_core.change.edits import Edit
 from smtpout_core.change.journal import UNIT_PATH, Journal
 from smtpout_core.change.memory import Memory
-from smtpout_core.change.parts import Content, Wanted, Ways, digest
+from smtpout_core.change.parts import Content, Promised, Wanted, Ways, digest
 from smtpout_core.change.plan import Step
 from smtpout_core.change.staging import Stage, staged, swept
 from smtpout_core.change.templates import Templates
@@ -120,15 +120,15 @@ class Transaction:
             outcome = self._outcome(steps, whole, number, notes)
             if not outcome.changed:
                 if not self.host.test:  # a record was lost, say
-                    self._remember(whole, steps, {}, whole["proven"], number)
+                    self._remember(whole, steps, {}, whole, number)
                 return outcome
             with ExitStack() as stack:
                 with self._untouched_told():
                     parts = [part for step in steps for part in step.parts]
                     stage = stack.enter_context(staged(parts, self.host))
-                proven = self._checked(wanted, outcome, stage, whole)
+                known = self._checked(wanted, outcome, stage, whole)
                 if not self.host.test:
-                    self._change(wanted, outcome, stage.contents, whole, proven)
+                    self._change(wanted, outcome, stage.contents, whole, known)
             return outcome
 
     def unmake(self, before: Callable[[], None] = lambda: None, passing: Mapping[str, bytes] = NOTHING) -> Outcome:
@@ -144,7 +144,7 @@ class Transaction:
             outcome = self._outcome(steps, whole, 0, notes)
             if not self.host.test:
                 if outcome.changed:
-                    self._change(Wanted([]), outcome, {}, whole, {}, before, passing)
+                    self._change(Wanted([]), outcome, {}, whole, whole, before, passing)
                 self.journal.remove_unit()
                 self.memory.forget()
             return outcome
@@ -211,18 +211,20 @@ class Transaction:
             taken.update(steps[-1].orphans)
         return steps
 
-    def _checked(self, wanted: Wanted, outcome: Outcome, stage: Stage, whole: Mapping[str, Any]) -> dict[str, str]:
-        """Have all of it checked before anything is touched, and return what is proven to work."""
+    def _checked(self, wanted: Wanted, outcome: Outcome, stage: Stage, whole: Mapping[str, Any]) -> dict[str, Any]:
+        """Have all of it checked before anything is touched, and return what is ``proven`` to work and ``promised``."""
         steps = list(outcome.steps.values())
         complaints = list(checking.complaints(steps, stage, self.host, outcome.notes))
         proven, failed = checking.tried(steps, whole["proven"], self.host, outcome.notes)
+        trial = Promised()
         if not (complaints or failed):
-            complaints, outcome.kept = checking.broken_promises(wanted, stage, whole["daemons"], outcome.notes)
+            complaints, trial = checking.broken_promises(wanted, stage, whole, outcome.notes)
+            outcome.kept = trial.kept
         if complaints or failed:
             said = f"The new configuration is refused; {self.untouched[0].lower()}{self.untouched[1:-1]}:"
             raise RelayError("\n  ".join([said, *complaints, *failed]))
         checking.note_starts(steps, whole["daemons"], stage, self.host)
-        return proven
+        return {"proven": proven, "promised": checking.promised(trial, whole["promised"])}
 
     def _change(
         self,
@@ -230,7 +232,7 @@ class Transaction:
         outcome: Outcome,
         contents: Mapping[str, Content],
         whole: Mapping[str, Any],
-        proven: Mapping[str, str],
+        known: Mapping[str, Any],
         before: Callable[[], None] = lambda: None,
         passing: Mapping[str, bytes] = NOTHING,
     ) -> None:
@@ -252,7 +254,7 @@ class Transaction:
                 activation.activate(step, asides, self.ways, partial(self.journal.act, step.daemon.name))
             if wanted.daemons:
                 self._prove(wanted, broken, outcome)
-            self._remember(whole, steps, contents, proven, number)
+            self._remember(whole, steps, contents, known, number)
             if wanted.daemons:
                 self._keep_generation(wanted, outcome, contents, number)
             # At the end: where all of it is taken back, they are live again.
@@ -308,10 +310,10 @@ class Transaction:
         whole: Mapping[str, Any],
         steps: Sequence[Step],
         contents: Mapping[str, Content],
-        proven: Mapping[str, str],
+        known: Mapping[str, Any],
         number: int,
     ) -> None:
-        """Write down what the daemons run with."""
+        """Write down what the daemons run with, and of what is known what was proven to work and promised."""
         records = whole["daemons"]
         daemons = {
             step.daemon.name: _record(step, records.get(step.daemon.name, {}), contents)
@@ -319,7 +321,9 @@ class Transaction:
             if not step.gone
         }
         self.memory.forget_originals(_paths(records) - _paths(daemons))
-        self.memory.remember({"generation": number, "daemons": daemons, "proven": dict(proven)})
+        self.memory.remember(
+            {"generation": number, "daemons": daemons, "proven": known["proven"], "promised": known["promised"]}
+        )
 
     def _keep_generation(self, wanted: Wanted, outcome: Outcome, contents: Mapping[str, Content], number: int) -> None:
         records = self.memory.whole()["daemons"]

@@ -7,14 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smtpout_core.change.parts import Daemon, Promised
+from smtpout_core.change.parts import Daemon, Promised, digest
 from smtpout_core.daemons.postfix import conf
 from smtpout_core.directory import people as users
 from smtpout_core.errors import RelayError, os_errors_told
 from smtpout_core.promises import chain as chains
 from smtpout_core.promises import derived, followed, judged
 from smtpout_core.promises.chain import Chain
-from smtpout_core.promises.promise import Outcome, Promise, Verdict
+from smtpout_core.promises.promise import Outcome, Promise, Question, Verdict
 
 
 def trial(settings: dict[str, Any], test: bool, staged: Mapping[str, str]) -> Promised:
@@ -33,11 +33,19 @@ def trial(settings: dict[str, Any], test: bool, staged: Mapping[str, str]) -> Pr
         return Promised(trial=str(error))
     broken = [each for each in verdicts if each.outcome is Outcome.BROKEN]
     return Promised(
-        broken={each.promise.sentence: each.seen for each in broken},
+        asked=sorted({_digest(each.promise, question) for each in verdicts for question in each.promise.questions}),
+        broken={
+            each.promise.sentence: {line: _digest(each.promise, question) for line, question in each.wrong.items()}
+            for each in broken
+        },
         unproven={each.promise.sentence: each.seen[0] for each in verdicts if each.outcome is Outcome.UNPROVEN},
         kept=sum(each.outcome is Outcome.KEPT for each in verdicts),
         causes={each.promise.sentence: causes(settings, each.promise) for each in broken},
     )
+
+
+def _digest(promise: Promise, question: Question) -> str:
+    return digest([promise.name, *question.asks_the_same()])[:16]
 
 
 def live(daemons: Sequence[Daemon]) -> dict[str, str]:
@@ -93,7 +101,7 @@ def asked(settings: dict[str, Any], staged: Mapping[str, str]) -> list[Verdict]:
 def _people(settings: dict[str, Any]) -> tuple[Sequence[users.Person], str]:
     """Return users of the directory, or none and why."""
     try:
-        return users.found(settings, derived.sample(settings["domains"])), ""
+        return users.found(settings, derived.sample(settings["domains"], derived.MANY)), ""
     except RelayError as error:
         return [], str(error)
 

@@ -20,8 +20,8 @@ HERE = ("127.0.0.1", "::1")
 YES = (True, "yes")
 NOBODY = f"nobody-{secrets.token_hex(6)}"
 """A local part that nobody has; the same for as long as this process lives, so that answers can be compared."""
-SAMPLE, NETWORKS = 3, 32
-"""Domains, and networks, that are asked for where a site has more."""
+SAMPLE, MANY = 3, 32
+"""Domains that messages are sent for, and domains and networks that are asked for up to RCPT, where a site has more."""
 
 
 def promised(settings: dict[str, Any], people: Sequence[Person], versions: Collection[int] = (4, 6)) -> list[Promise]:
@@ -44,7 +44,7 @@ def everything(
         Promise(
             "strangers_reach_users",
             "Anybody's mail to the site's users is taken",
-            [Question(client, SERVERS, "", user.addresses[0]) for client in site.strangers for user in site.some(1)],
+            [Question(client, SERVERS, "", address) for client in site.strangers for address in site.somebody_of_each],
             site.without_users,
             ("directory:recipients", "postfix:main"),
             r"smtpd_\w+_restrictions|relay_\w+|transport_maps|\w*alias\w*|virtual_\w+",
@@ -74,7 +74,7 @@ def everything(
             [
                 Question(client, SERVERS, f"president@{domain}", user.addresses[0], End.REFUSED_FOR_GOOD)
                 for client in site.strangers
-                for domain in site.domains
+                for domain in site.many_domains
                 for user in site.some(1)
             ],
             site.without_users,
@@ -87,7 +87,7 @@ def everything(
             [
                 Question(client, SERVERS, "", f"{NOBODY}@{domain}", End.REFUSED_FOR_GOOD)
                 for client in site.strangers
-                for domain in site.domains
+                for domain in site.many_domains
             ],
             keys=("directory:recipients", "postfix:main"),
             parameters=r"smtpd_\w+_restrictions|(relay|local)_recipient_maps|relay_domains|virtual_\w+|\w*_code",
@@ -236,10 +236,11 @@ class _Site:
         self.settings = settings
         self.people = people
         self.domains = sample(settings["domains"])
+        self.many_domains = sample(settings["domains"], MANY)
         self.postmaster = f"postmaster@{settings['domains'][0]}"
         networks = [ipaddress.ip_network(each) for each in settings["networks"]]
         trusted = [each for each in networks if each.version in versions]
-        self.servers = [str(next(each.hosts(), each[0])) for each in sample(trusted, NETWORKS)]
+        self.servers = [str(next(each.hosts(), each[0])) for each in sample(trusted, MANY)]
         self.here = [each for each in HERE if ipaddress.ip_address(each).version in versions]
         unknown = {
             version: [each for each in known if not any(ipaddress.ip_address(each) in net for net in networks)]
@@ -269,6 +270,11 @@ class _Site:
     def anywhere(self) -> list[str]:
         """Recipients of each kind."""
         return [OUTSIDE, *(user.addresses[0] for user in self.some(1))]
+
+    @property
+    def somebody_of_each(self) -> list[str]:
+        """Addresses of users in the site's domains."""
+        return [self.known[domain] for domain in self.many_domains if domain in self.known]
 
     def some(self, count: int) -> Sequence[Person]:
         """Return so many users, or fewer where the directory has no more."""

@@ -24,19 +24,21 @@ def verdict(promise: Promise, seen: Mapping[Question, Seen], signers: Signers, n
     :param seen: by each question's dialogue.
     :param why: what kept the directory's users from being known.
     """
-    wrong: list[str] = []
+    wrong: dict[str, Question] = {}
     doubts: list[str] = []
     for question in promise.questions:
         saw = seen[question.dialogue]
         if fault := _fault(question, saw, signers, nexthops):
-            doubted = question.ends is End.TAKEN and OF_THE_CLIENT.search(saw.reply.text)
-            (doubts if doubted else wrong).append(f"{question}: {fault}")
+            if question.ends is End.TAKEN and OF_THE_CLIENT.search(saw.reply.text):
+                doubts.append(f"{question}: {fault}")
+            else:
+                wrong[f"{question}: {fault}"] = question
     if not promise.questions and not promise.unasked:
         doubts.append("there is nobody left to ask it as: every address that is kept for examples is the site's")
     if promise.unasked:
         doubts.append(": ".join(filter(None, [promise.unasked, why])))
     outcome = Outcome.BROKEN if wrong else Outcome.UNPROVEN if doubts else Outcome.KEPT
-    return Verdict(promise, outcome, wrong + doubts)
+    return Verdict(promise, outcome, wrong, doubts)
 
 
 def _fault(question: Question, seen: Seen, signers: Signers, nexthops: Nexthops) -> str:

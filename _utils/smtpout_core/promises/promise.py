@@ -78,6 +78,15 @@ class Question:
         """The question without what it expects: those that are alike in the rest are asked once."""
         return replace(self, ends=End.TAKEN, routed="", signer=None, handed=False)
 
+    def asks_the_same(self) -> tuple[str, ...]:
+        """Return what it asks, whoever of a domain is asked as: which users are found may change by itself."""
+        people = [each.rpartition("@")[2] for each in (self.sender, self.author, self.recipient)]
+        logged = "logged in" if self.login else ""
+        signer = ".".join(self.signer) if self.signer else "whoever"
+        handed = "handed on" if self.handed else ""
+        ends = (self.ends.value, self.content.value, self.routed, signer, handed)
+        return (self.client, self.door, *people, logged, *ends)
+
     def __str__(self) -> str:
         who = f"{self.client} at {self.door}" if self.door != SENDMAIL else "sendmail(1)"
         logged = f", logged in as {self.login}," if self.login else ""
@@ -112,9 +121,16 @@ class Promise:
 class Verdict:
     """How a promise stands, and what was seen.
 
-    :param seen: a sentence for each question that wasn't answered as it should be.
+    :param wrong: the questions that weren't answered as they should be, by a sentence each of what was seen.
+    :param doubts: why it isn't proven.
     """
 
     promise: Promise
     outcome: Outcome
-    seen: list[str] = field(default_factory=list)
+    wrong: dict[str, Question] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
+
+    @property
+    def seen(self) -> list[str]:
+        """A sentence for each question that wasn't answered as it should be, and each doubt."""
+        return [*self.wrong, *self.doubts]

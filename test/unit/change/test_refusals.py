@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from smtpout_core.change.parts import Content, Part, Promised, Trial
 from smtpout_core.change.transaction import Ways
 from smtpout_core.errors import NotInstalledError, RelayError
 
+DOWN = Promised(broken={"Mail is taken": {"the directory is down": "asked"}}, causes={"Mail is taken": "Look there."})
 UNASKED = "Not checked: what the site promises: there is nothing yet to ask."
 REFUSED = "The new configuration is refused; nothing was changed:"
 
@@ -42,7 +44,7 @@ def test_what_a_change_would_break_is_refused_with_what_was_seen_and_where_to_lo
         [main] = [aside for path, aside in staged.items() if path.endswith("relay/main.cf")]
         if "other" not in Path(main).read_text(encoding="utf-8"):
             return Promised(kept=1)
-        return Promised(broken={"Mail is taken": [f"{main}: no"]}, causes={"Mail is taken": "Look there."})
+        return Promised(broken={"Mail is taken": {f"{main}: no": "asked"}}, causes={"Mail is taken": "Look there."})
 
     applied.pillar |= {"hostname": "other"}
     applied.want(applied.milter, applied.relay, promises=asked)
@@ -57,15 +59,67 @@ def test_what_a_change_would_break_is_refused_with_what_was_seen_and_where_to_lo
 
 
 def test_what_is_broken_anyway_for_the_same_reason_is_told_and_keeps_nothing_from_going_live(applied: Host) -> None:
+    applied.pillar |= {"hostname": "kept"}
+    applied.want(applied.milter, applied.relay, promises=lambda _staged: Promised(asked=["asked"], kept=1))
+    applied.apply()
     applied.pillar |= {"hostname": "other"}
-    broken = Promised(broken={"Mail is taken": ["the directory is down"]}, causes={"Mail is taken": "Look there."})
-    applied.want(applied.milter, applied.relay, promises=lambda _staged: broken)
+    applied.want(applied.milter, applied.relay, promises=lambda _staged: DOWN)
     assert "Broken before this change as well: Mail is taken:\n    the directory is down" in applied.apply().notes
 
 
+@pytest.mark.parametrize(
+    ("before", "refused"),
+    [
+        (Promised(asked=["of another"], kept=1), True),
+        (Promised(asked=["asked"], kept=1), False),
+        (Promised(asked=["of another"], unproven={"Mail is taken": "there are no users"}), True),
+        (Promised(trial="no namespaces"), True),
+    ],
+    ids=["not promised", "promised", "not promised, and not all asked", "nothing asked"],
+)
+def test_what_was_broken_before_may_stay_so_only_where_it_was_promised(
+    applied: Host, before: Promised, refused: bool
+) -> None:
+    applied.pillar |= {"hostname": "first"}
+    applied.want(applied.milter, applied.relay, promises=lambda _staged: before, accept_unproven=True)
+    applied.apply()
+    applied.pillar |= {"hostname": "second"}
+    applied.want(applied.milter, applied.relay, promises=lambda _staged: replace(DOWN, asked=["asked"]))
+    if refused:
+        assert "Mail is taken: that would be broken." in applied.refused()
+    else:
+        assert "Broken before this change as well: Mail is taken:\n    the directory is down" in applied.apply().notes
+
+
+def test_of_a_whole_of_before_promises_were_remembered_all_may_have_been_made(applied: Host) -> None:
+    record = applied.state / "whole.json"
+    whole = json.loads(record.read_text())
+    del whole["promised"]
+    record.write_text(json.dumps(whole))
+    applied.pillar |= {"hostname": "other"}
+    applied.want(applied.milter, applied.relay, promises=lambda _staged: DOWN)
+    assert any("Broken before" in note for note in applied.apply().notes)
+
+
+def test_what_was_promised_is_known_after_an_apply_that_changes_nothing_and_one_that_could_ask_nobody(
+    applied: Host,
+) -> None:
+    for name, promised in {
+        "first": Promised(asked=["asked"], kept=1),
+        "second": Promised(asked=["more"], unproven={"Mail is taken": "there are no users"}),
+        "third": Promised(trial="no namespaces"),
+    }.items():
+        applied.pillar |= {"hostname": name}
+        applied.want(applied.milter, applied.relay, promises=lambda _staged, it=promised: it, accept_unproven=True)
+        assert applied.apply().changed
+        assert not applied.apply().changed
+    applied.pillar |= {"hostname": "fourth"}
+    applied.want(applied.milter, applied.relay, promises=lambda _staged: replace(DOWN, asked=["asked"]))
+    assert any("Broken before" in note for note in applied.apply().notes)
+
+
 def test_a_first_whole_has_nothing_before_it(host: Host) -> None:
-    broken = Promised(broken={"Mail is taken": ["the directory is down"]}, causes={"Mail is taken": "Look there."})
-    host.want(host.milter, host.relay, promises=lambda _staged: broken)
+    host.want(host.milter, host.relay, promises=lambda _staged: DOWN)
     assert "Mail is taken: that would be broken." in host.refused()
 
 
