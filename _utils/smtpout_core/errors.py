@@ -20,6 +20,10 @@ class NotInstalledError(RelayError):
     """A program or a Python package that the question needs isn't there; a state of the same run may bring it."""
 
 
+class Doubt(RelayError):
+    """What was asked works, and somebody should look at it all the same."""
+
+
 def raised_as(
     failed: type[Exception], missing: type[Exception]
 ) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:

@@ -19,7 +19,7 @@ from salt.exceptions import CommandExecutionError
 from smtpout_core.daemons.postfix import certificate, check
 from smtpout_core.errors import NotInstalledError, RelayError
 from smtpout_core.host import Host
-from smtpout_core.verify import postfix
+from smtpout_core.verify import ageing
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a certificate's file is root's")
 
@@ -214,5 +214,9 @@ def test_verify_warns_of_a_certificate_a_month_before_its_end(
     monkeypatch: pytest.MonkeyPatch, days: int, said: str | None
 ) -> None:
     ends(monkeypatch, days)
-    seen = postfix.ending("/etc/site/relay.pem")
-    assert (seen is None) if said is None else (said in str(seen))
+    served = [("/etc/site/relay.pem", certificate.info("/etc/site/relay.pem"))]
+    if said is None:
+        assert ageing._certificate_ends(served, 30).startswith("/etc/site/relay.pem until ")
+    else:
+        with pytest.raises(ageing.Doubt, match=said):
+            ageing._certificate_ends(served, 30)

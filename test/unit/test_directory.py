@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib
 import shutil
 import socket
@@ -18,6 +19,7 @@ from slapd_server import BASE, BIND_DN, BIND_PASSWORD, USER_PASSWORD, Slapd, fre
 from smtpout_core.change.parts import digest
 from smtpout_core.directory import ask
 from smtpout_core.errors import RelayError
+from smtpout_core.verify import ageing
 
 pytestmark = needs_slapd
 
@@ -372,6 +374,35 @@ def test_a_missing_ldap3_is_said_in_so_many_words(directory: Callable[..., Any])
     ret = apply(modules, "directory.reachable")
     assert ret["result"] is False
     assert "ldap3 is missing from Salt's Python" in ret["comment"]
+
+
+def ageing_check(made: dict[str, Any], sentence: str) -> str:
+    """Return what a check of verify sees."""
+    return dict(ageing.checks(made))[sentence]()
+
+
+@pytest.mark.parametrize("how", ["ldaps", "start_tls"])
+def test_a_directorys_certificate_is_told_before_it_ends(slapd: Slapd, directory: Callable[..., Any], how: str) -> None:
+    server = f"ldaps://127.0.0.1:{slapd.tls_port}" if how == "ldaps" else slapd.uri
+    modules = directory(servers=[server], start_tls=how == "start_tls", ca_file=str(slapd.ca_file))
+    made = modules["smtpout.settings"]()
+    left = (ask.ends(made)[server] - dt.datetime.now(dt.timezone.utc)).days
+    sentence = "the directory's certificates are good for {} days".format
+    made["warnings"]["certificate_days"] = left - 1
+    assert f"{server}: its certificate ends on " in ageing_check(made, sentence(left - 1))
+    made["warnings"]["certificate_days"] = left + 2
+    with pytest.raises(ageing.Doubt, match=r"then neither recipients nor logins are known by it"):
+        ageing_check(made, sentence(left + 2))
+
+
+def test_a_directory_server_that_is_down_or_without_tls_has_no_certificate_to_tell_of(
+    slapd: Slapd, directory: Callable[..., Any]
+) -> None:
+    made = directory(servers=["ldaps://127.0.0.1:1"], ca_file=str(slapd.ca_file))["smtpout.settings"]()
+    assert ask.ends(made) == {}
+    assert ageing_check(made, "the directory's certificates are good for 30 days") == "no server that is up says"
+    clear = directory(servers=[slapd.uri])["smtpout.settings"]()
+    assert not any("directory" in sentence for sentence, _ in ageing.checks(clear))
 
 
 @pytest.mark.usefixtures("without_ldap3")

@@ -8,6 +8,7 @@ which says so.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import importlib
 import re
 import socket
@@ -104,17 +105,44 @@ def trials(settings: dict[str, Any]) -> list[Trial]:
     return [*answering, Trial("the directory has what the site asks for", site, partial(_holds, settings))]
 
 
-def _answers(server: str, site: dict[str, Any]) -> None:
-    """Raise where a server takes no connection, or its certificate isn't right; asked without ldap3."""
+def uses_tls(settings: dict[str, Any]) -> bool:
+    """Tell whether any of the site's servers is asked with TLS.
+
+    :param settings: the site's.
+    """
+    site = settings["directory"]
+    return bool(site.get("start_tls")) or any(_address(server)[2] for server in site["servers"])
+
+
+def ends(settings: dict[str, Any]) -> dict[str, dt.datetime]:
+    """Return when the certificate of each server ends that serves with TLS; those that don't are left out.
+
+    :param settings: the site's.
+    """
+    site, found = settings["directory"], {}
+    for server in site["servers"]:
+        with contextlib.suppress(RelayError):
+            if end := _answers(server, site):
+                found[server] = end
+    return found
+
+
+def _answers(server: str, site: dict[str, Any]) -> dt.datetime | None:
+    """Raise where a server takes no connection, or its certificate isn't right; return when that ends, if it has one.
+
+    Asked without ldap3.
+    """
     host, port, encrypted = _address(server)
     _check_reachable(host, port, site["timeout"])
     if not encrypted and not site.get("start_tls"):
-        return
+        return None
     try:
         with socket.create_connection((host, port), site["timeout"]) as connection:
             if not encrypted:
                 _start_tls(connection)
-            _wrapped(connection, host, site).close()
+            with _wrapped(connection, host, site) as wrapped:
+                shown = wrapped.getpeercert() or {}
+        return dt.datetime.fromtimestamp(ssl.cert_time_to_seconds(str(shown["notAfter"])), dt.timezone.utc)
     except OSError as err:
         raise _tls_fault(err, site) from None
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
 from smtpout_core.daemons.postfix import nexthop
 from smtpout_core.directory import ask
-from smtpout_core.errors import RelayError
+from smtpout_core.errors import Doubt, RelayError
 from smtpout_core.host import Host
 from smtpout_core.site.rules.promises import not_promised
-from smtpout_core.verify import filters, logins, postfix
-
+from smtpout_core.verify import ageing, filters, logins, postfix
 
 ROUTES = 3
 """Of the delivery layer's, that are asked."""
-
-
-class Doubt(RelayError):
-    """What is asked works, and somebody should look at it all the same."""
 
 
 class Check(NamedTuple):
@@ -90,6 +86,7 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
     asked.append(Check("logins are checked", settings["saslauthd"]["service"], partial(logins.daemon, settings)))
     if "mail_is_handed_on" not in not_promised(settings):
         asked.append(Check("the delivery layer answers", "", partial(_delivery, settings), own=False))
+    asked += [Check(sentence, "", ask, own=False) for sentence, ask in ageing.checks(settings)]
     asked.append(Check("the directory answers as the pillar says", "", partial(_directory, settings), own=False))
     return asked
 
@@ -153,8 +150,9 @@ def _risks(settings: dict[str, Any]) -> list[tuple[str, str]]:
         risks.append(("passwords are encrypted on their way to the directory", seen))
     if "user" not in settings["verify"]:
         risks.append(("a user can log in", "smtpout:verify has no user, so no login was tried"))
-    try:
-        risks += postfix.risks(settings)
-    except RelayError as error:
-        risks.append(("mail leaves the relay", f"Postfix can't be asked: {error}"))
+    with suppress(RelayError):  # another check says that Postfix can't be asked
+        if not postfix.has_tls(settings):
+            risks.append(
+                ("mail is encrypted where the other side can", "smtpd_tls_security_level in smtpout:postfix:main")
+            )
     return risks

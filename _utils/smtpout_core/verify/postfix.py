@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterator
 from typing import Any
 
-from smtpout_core.daemons.postfix import certificate, conf, listen, queue, smtp
+from smtpout_core.daemons.postfix import conf, listen, smtp
 from smtpout_core.errors import RelayError
-
-SOON = 30  # days: who renews automatically does so before (Let's Encrypt's clients, 30 days)
 
 
 def greeting(settings: dict[str, Any]) -> str:
@@ -73,36 +70,6 @@ def room(settings: dict[str, Any]) -> str:
     if free < wanted or (disk.f_files and not disk.f_favail):
         raise RelayError(f"{seen}, Postfix wants {wanted >> 20}: until then it answers 452 to all mail; make room")
     return seen
-
-
-def risks(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what an administrator should know of Postfix though nothing failed: TLS, certificates, mail that waits."""
-    if not has_tls(settings):
-        yield "mail is encrypted where the other side can", "smtpd_tls_security_level in smtpout:postfix:main"
-    for path in certificate.served(settings["postfix"]["directory"]):
-        if seen := ending(path):
-            yield "the certificate is good for a month", seen
-    if reasons := queue.deferred(settings["postfix"]["directory"]):
-        reason, count = max(reasons.items(), key=lambda item: item[1])
-        seen = f"{sum(reasons.values())} recipients wait to be tried again, {count} of them: {reason} (postqueue -p)"
-        yield "mail leaves the relay", seen
-
-
-def ending(path: str) -> str | None:
-    """Return a sentence where a certificate has ended, or soon will.
-
-    :param path: its file.
-    :raises RelayError: none can be read.
-    """
-    end = certificate.info(path)
-    if end["days_left"] >= SOON:
-        return None
-    when = (
-        f"ended on {end['not_after']}: clients that check it go away"
-        if end["days_left"] < 0
-        else (f"ends on {end['not_after']}, in {end['days_left']} days")
-    )
-    return f"{path} {when}; renew it, and apply"
 
 
 def _greeting(settings: dict[str, Any], endpoint: listen.Endpoint, tls: bool) -> str:

@@ -6,6 +6,7 @@ The facts come from the source of ClamAV 1.4 (``common/optparser.c``, ``clamconf
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import logging
 import re
@@ -54,6 +55,21 @@ def ping(socket: str, timeout: float = 10) -> bool:
     if answer != "PONG":
         raise RelayError(f"What listens on {socket} isn't clamd: it answered {answer[:40]!r} to PING")
     return True
+
+
+def signatures_made(socket: str, timeout: float = 10) -> dt.datetime | None:
+    """Return when the signatures were made that clamd serves with; None where its database has no date.
+
+    :param socket: ``unix:PATH`` or ``tcp:HOST:PORT``.
+    :param timeout: Seconds to wait for the answer.
+    :raises RelayError: as ``ping``.
+    """
+    # ClamAV 1.4.3/27800/Thu Nov 26 09:00:00 2026, in the daemon's local time (clamd(8), VERSION)
+    [_, *version] = _asked(socket, "VERSION", timeout).split("/")
+    try:
+        return dt.datetime.strptime(version[1], "%a %b %d %H:%M:%S %Y").astimezone(dt.timezone.utc)
+    except (IndexError, ValueError):
+        return None
 
 
 def instream(socket: str, data: bytes | str, timeout: float = 60) -> str | None:

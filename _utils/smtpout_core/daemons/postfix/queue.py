@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections import Counter
+from typing import NamedTuple
 
 from smtpout_core import command
 from smtpout_core.daemons.postfix import conf
@@ -40,8 +41,23 @@ def stuck(directory: str = conf.LIVE) -> int:
     return sum(len(files) for queue in ("hold", "deferred") for _, _, files in os.walk(os.path.join(spool, queue)))
 
 
-def deferred(directory: str = conf.LIVE) -> dict[str, int]:
-    """Return why recipients wait for another try, and how many for each reason.
+class Waiting(NamedTuple):
+    """What is in the queue.
+
+    :param messages: how many.
+    :param held: how many of them somebody, or a rule, holds.
+    :param oldest: when the first of those that aren't held came, in seconds since 1970; 0 where there is none.
+    :param reasons: why recipients wait for another try, and how many for each reason.
+    """
+
+    messages: int
+    held: int
+    oldest: int
+    reasons: dict[str, int]
+
+
+def waiting(directory: str = conf.LIVE) -> Waiting:
+    """Return what is in the queue.
 
     :param directory: the configuration directory.
     :raises NotInstalledError: there is no Postfix.
@@ -49,8 +65,14 @@ def deferred(directory: str = conf.LIVE) -> dict[str, int]:
     # One JSON object a message (postqueue(1)). With Postfix stopped it reads the queue itself.
     listing = command.run([command.which("postqueue"), "-c", directory, "-j"]).output.splitlines()
     messages = [json.loads(line) for line in listing if line.startswith("{")]
-    waiting = [recipient for message in messages for recipient in message["recipients"]]
-    return dict(Counter(each["delay_reason"] for each in waiting if "delay_reason" in each))
+    moving = [message for message in messages if message["queue_name"] != "hold"]
+    delayed = [recipient for message in moving for recipient in message["recipients"] if "delay_reason" in recipient]
+    return Waiting(
+        len(messages),
+        len(messages) - len(moving),
+        min((message["arrival_time"] for message in moving), default=0),
+        dict(Counter(recipient["delay_reason"] for recipient in delayed)),
+    )
 
 
 def delete(directory: str = conf.LIVE) -> None:

@@ -1,0 +1,207 @@
+"""What ends, fills or piles up by itself, without any change: each told while there is time.
+
+From when on each is told is the pillar's to say: ``smtpout:warnings``. None of this is a failure.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from smtpout_core import command
+from smtpout_core.daemons import clamav
+from smtpout_core.daemons.postfix import certificate, conf, queue
+from smtpout_core.directory import ask
+from smtpout_core.errors import Doubt
+
+DAY = 86_400
+FROM_LINE = re.compile(rb"^From .*?(\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4})$", re.MULTILINE)
+"""What each message of a mailbox begins with (mbox(5), asctime(3))."""
+
+
+Found = TypeVar("Found")
+Served = Sequence[tuple[str, dict[str, Any]]]
+"""The files of the certificates that Postfix serves, and what each says."""
+
+
+def checks(settings: dict[str, Any]) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Yield what a site is warned of before it ends: a sentence, and what asks: it returns what it saw, or raises.
+
+    :param settings: the site's.
+    """
+    warn, directory = settings["warnings"], settings["postfix"]["directory"]
+    served, waiting = _Once(partial(_served, directory)), _Once(partial(queue.waiting, directory))
+    days = warn["certificate_days"]
+    yield f"the certificate is good for {days} days", lambda: _certificate_ends(served(), days)
+    yield "the certificate has the relay's name", lambda: _certificate_names(served(), settings["hostname"])
+    yield "the certificate's key is for the relay alone", lambda: _certificate_key(served())
+    if ask.uses_tls(settings):
+        yield f"the directory's certificates are good for {days} days", lambda: _directory_ends(settings, days)
+    if settings["clamav"]["enabled"]:
+        yield "the scanner's signatures are new", lambda: _signatures(settings, warn["signature_days"])
+    yield "mail leaves the relay", lambda: _deferred(waiting(), warn["queue"])
+    yield "no message waits for long", lambda: _oldest(waiting(), warn["oldest_hours"])
+    yield "no message is held and forgotten", lambda: _held(waiting(), warn["held"])
+    yield "the disks have room to spare", lambda: _disks(settings, warn["disk"])
+    yield "somebody reads root's mail", lambda: _roots_mail(settings, warn["root_mail_days"])
+
+
+class _Once(Generic[Found]):
+    """What several checks ask at once, asked once."""
+
+    def __init__(self, ask: Callable[[], Found]) -> None:
+        self.ask, self.lock = ask, threading.Lock()
+        self.found: list[Found] = []
+
+    def __call__(self) -> Found:
+        with self.lock:
+            if not self.found:
+                self.found.append(self.ask())
+        return self.found[0]
+
+
+def _served(directory: str) -> Served:
+    return [(path, certificate.info(path)) for path in certificate.served(directory)]
+
+
+def _certificate_ends(served: Served, days: int) -> str:
+    told = []
+    for path, info in served:
+        left, end = info["days_left"], info["not_after"]
+        if left < days:
+            said = f"ended on {end}: clients that check it go away" if left < 0 else f"ends on {end}, in {left} days"
+            told.append(f"{path} {said}; renew it, and apply")
+    if told:
+        raise Doubt("\n".join(told))
+    return ", ".join(f"{path} until {info['not_after']}" for path, info in served) or "Postfix serves none"
+
+
+def _certificate_names(served: Served, hostname: str) -> str:
+    # Clients compare the name that they connect to (RFC 6125, 6.4): another one, behind a balancer, is in it as well.
+    name = hostname.lower()
+    for path, info in served:
+        names = [each.lower() for each in info["names"]]
+        if name not in names and "*." + name.partition(".")[2] not in names:
+            known = ", ".join(info["names"]) or "no name at all"
+            raise Doubt(f"{path} is for {known}, and the relay is {name}: clients that check it go away")
+    return name
+
+
+def _certificate_key(served: Served) -> str:
+    for path, _ in served:
+        mode = os.stat(path).st_mode
+        if mode & 0o007:
+            raise Doubt(f"{path} has mode {mode & 0o7777:04o}: everybody on the host can read its key; chmod o= {path}")
+    return ", ".join(path for path, _ in served)
+
+
+def _directory_ends(settings: dict[str, Any], days: int) -> str:
+    """Return until when the servers' certificates are good; one that isn't, any more, keeps its server from serving."""
+    told: list[str] = []
+    seen: list[str] = []
+    for server, end in ask.ends(settings).items():
+        until = end.isoformat(timespec="seconds")
+        left = (end - dt.datetime.now(dt.timezone.utc)).days
+        said = f"ends on {until}, in {left} days: then neither recipients nor logins are known by it"
+        (told if left < days else seen).append(f"{server}: its certificate {said}")
+    if told:
+        raise Doubt("\n".join(told))
+    return ", ".join(seen) or "no server that is up says"
+
+
+def _signatures(settings: dict[str, Any], most: int) -> str:
+    """Return from when clamd's signatures are."""
+    made = clamav.signatures_made(f"unix:{settings['clamav']['clamd']['socket']}")
+    if made is None:
+        return "clamd has a database without a date"
+    age = (dt.datetime.now(dt.timezone.utc) - made).days
+    seen = f"they are from {made:%Y-%m-%d %H:%M} UTC, {age} days old"
+    if age > most:
+        unit = settings["clamav"]["freshclam"]["service"]
+        raise Doubt(f"{seen}: newer viruses pass (systemctl status {unit}; journalctl -u {unit})")
+    return seen
+
+
+def _deferred(waiting: queue.Waiting, most: int) -> str:
+    if waiting.reasons:
+        reason, count = max(waiting.reasons.items(), key=lambda item: item[1])
+        said = f"{sum(waiting.reasons.values())} recipients wait to be tried again, {count} of them: {reason}"
+        raise Doubt(f"{said} (postqueue -p)")
+    if waiting.messages > most:
+        raise Doubt(f"{waiting.messages} messages are in the queue, more than {most} (qshape; postqueue -p)")
+    return f"{waiting.messages} in the queue"
+
+
+def _oldest(waiting: queue.Waiting, hours: int) -> str:
+    if not waiting.oldest:
+        return "the queue is empty"
+    age = max(0, time.time() - waiting.oldest)
+    seen = f"the oldest came {age / 3600:.1f} hours ago"
+    if age > hours * 3600:
+        raise Doubt(f"{seen}: its sender hasn't been told yet that it isn't delivered (postqueue -p)")
+    return seen
+
+
+def _held(waiting: queue.Waiting, most: int) -> str:
+    seen = f"{waiting.held} held in the queue"
+    if waiting.held > most:
+        raise Doubt(f"{seen}, which stay until somebody lets them go: see Queue in docs/operations.md (postqueue -p)")
+    return seen
+
+
+def _disks(settings: dict[str, Any], least: int) -> str:
+    """Return how much room the file systems have that the daemons write to."""
+    named = conf.values(settings["postfix"]["directory"], "queue_directory")["queue_directory"]
+    places = [named, "/var/log", "/var/lib/smtpout"]
+    if settings["clamav"]["enabled"]:
+        places.append(settings["clamav"]["database_directory"])
+    found: dict[int, tuple[str, float]] = {}
+    for place in filter(os.path.isdir, places):
+        disk = os.statvfs(place)
+        kinds = [(disk.f_bavail, disk.f_blocks), (disk.f_favail, disk.f_files)]
+        found.setdefault(os.stat(place).st_dev, (place, min(100 * free / all_ for free, all_ in kinds if all_)))
+    seen = [f"{place}: {free:.0f} % free" for place, free in found.values()]
+    if few := [f"{place}: {free:.1f} % free" for place, free in found.values() if free < least]:
+        raise Doubt(f"{', '.join(few)}; full, it stops mail")
+    return ", ".join(seen)
+
+
+def _roots_mail(settings: dict[str, Any], days: int) -> str:
+    """Return where root's mail goes: to somebody, or into a file that is looked at."""
+    made = conf.values(settings["postfix"]["directory"], "alias_maps", "mail_spool_directory", "home_mailbox")
+    for table in made["alias_maps"].replace(",", " ").split():
+        to = command.run([command.which("postalias"), "-q", "root", table]).output.strip()
+        if to not in ("", "root"):
+            return f"it goes to {to}"
+    own = made["home_mailbox"]
+    place = os.path.join("/root", own) if own else f"{made['mail_spool_directory']}/root"
+    first = _first(place)
+    if first is None:
+        return f"{place} is empty"
+    age, count = (time.time() - first[0]) / DAY, first[1]
+    if age > days:
+        raise Doubt(
+            f"{place} has {count} of them, the first from {age:.0f} days ago: name a reader in "
+            f"{settings['postfix']['aliases']} (root: somebody@example.com), then newaliases"
+        )
+    return f"{place} has {count} of them, none older than {days} days"
+
+
+def _first(place: str) -> tuple[float, int] | None:
+    """Return when the first message came to a mailbox, in seconds since 1970, and how many there are."""
+    if os.path.isdir(place):  # a maildir
+        times = [each.stat().st_mtime for folder in ("new", "cur") for each in Path(place, folder).glob("*")]
+        return (min(times), len(times)) if times else None
+    try:
+        began = FROM_LINE.findall(Path(place).read_bytes())
+    except FileNotFoundError:
+        return None
+    times = [time.mktime(time.strptime(each.decode(), "%a %b %d %H:%M:%S %Y")) for each in began]
+    return (min(times), len(times)) if times else None
