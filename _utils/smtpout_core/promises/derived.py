@@ -10,7 +10,17 @@ from typing import Any
 
 from smtpout_core.daemons.postfix.smtp import OUTSIDE
 from smtpout_core.directory.people import Person
-from smtpout_core.promises.promise import SENDMAIL, SERVERS, SUBMISSION, SUBMISSIONS, Content, End, Promise, Question
+from smtpout_core.promises.promise import (
+    MESSAGES,
+    SENDMAIL,
+    SERVERS,
+    SUBMISSION,
+    SUBMISSIONS,
+    Content,
+    End,
+    Promise,
+    Question,
+)
 from smtpout_core.site.rules.postfix import port
 from smtpout_core.site.rules.promises import not_promised
 
@@ -306,10 +316,9 @@ class _Site:
             domain = sender.rpartition("@")[2]
             for each in self.domains if not login and domain in keys else [domain]:
                 address = sender if login else f"postmaster@{each}"
-                if each in keys:
-                    yield Question(
-                        client, door, address, recipient, content=Content.PLAIN, login=login, signer=keys[each]
-                    )
+                contents = MESSAGES if each == self.domains[0] or login else MESSAGES[:1]
+                for content in contents if each in keys else ():
+                    yield Question(client, door, address, recipient, content=content, login=login, signer=keys[each])
 
     def routed(self) -> Iterator[Question]:
         """Yield mail that has to leave by the site's routes."""

@@ -12,9 +12,10 @@ from typing import NamedTuple
 from smtpout_core.promises import dialogue, filters
 from smtpout_core.promises.chain import Arrived, Chain
 from smtpout_core.promises.dialogue import Reply
-from smtpout_core.promises.promise import SENDMAIL, Content, Question
+from smtpout_core.promises.promise import MESSAGES, SENDMAIL, Content, Question
 
 AT_ONCE = 16  # dialogues
+LONG = 5_000  # characters, of which RFC 5321, 4.5.3.1.6, allows 998 in a line; programs write more
 PATIENCE = 20.0  # seconds until what was taken has left
 STATES = {
     "moving": "is still on its way",
@@ -87,7 +88,7 @@ def asked(chain: Chain, questions: Iterable[Question], password: str, text: byte
 
 def _left(chain: Chain, tokens: Mapping[Question, str], seen: Mapping[Question, Seen]) -> dict[Question, Seen]:
     """Have what arrived be as its service's client sends it, where that counts."""
-    plain = [question for question in seen if question.content is Content.PLAIN]
+    plain = [question for question in seen if question.content in MESSAGES]
     left = chain.left([each for question in plain for each in seen[question].arrived], PATIENCE)
     names, said, waiting = _queue_ids(chain), _last_words(chain), chain.waiting()["deferred"]
     made = dict(seen)
@@ -148,8 +149,12 @@ def _message(question: Question, token: str) -> bytes:
     sender = question.author or question.sender or "mailer-daemon@[198.51.100.25]"
     head = (
         f"From: <{sender}>\nTo: <{question.recipient}>\nSubject: smtpout asks for a promise\n"
-        f"Date: {formatdate()}\nMessage-ID: <{token}@trial.invalid>\nX-Smtpout-Trial: {token}\nMIME-Version: 1.0\n"
+        f"Date: {formatdate()}\nX-Smtpout-Trial: {token}\nMIME-Version: 1.0\n"
     )
+    if question.content is Content.AWKWARD:
+        long = "A promise is asked for, \N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}. " * (LONG // 30)
+        return f"{head}Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n{long}\n".encode()
+    head = f"Message-ID: <{token}@trial.invalid>\n{head}"
     if question.content is not Content.VIRUS:
         return f"{head}Content-Type: text/plain; charset=us-ascii\n\nA promise is asked for.\n".encode()
     return (

@@ -12,7 +12,7 @@ from smtpout_core.promises import filters, world
 from smtpout_core.promises.chain import Arrived, Chain
 from smtpout_core.promises.followed import Seen
 from smtpout_core.promises.handing import Handed
-from smtpout_core.promises.promise import Content, End, Outcome, Promise, Question, Verdict
+from smtpout_core.promises.promise import MESSAGES, Content, End, Outcome, Promise, Question, Verdict
 
 OF_THE_CLIENT = re.compile(r"cannot find your (?:reverse )?hostname|gr[ea]y-?list", re.IGNORECASE)
 """A refusal for what a trial's client doesn't have and a real one may: a name in DNS, patience."""
@@ -49,7 +49,7 @@ def _fault(question: Question, seen: Seen, signers: Signers, nexthops: Nexthops)
         return _not_refused(question, seen)
     if not seen.reply.taken:
         return str(seen.reply)
-    if question.content not in (Content.PLAIN, Content.VIRUS):
+    if question.content not in (*MESSAGES, Content.VIRUS):
         return ""
     if not seen.arrived:
         return f"it is taken, and {seen.elsewhere or 'nothing of it leaves'}"

@@ -24,8 +24,8 @@ PATIENCE = 10.0
 """Seconds for a reply."""
 AT_ONCE = 16
 SINK = "unix:/tmp/left/socket"
-START = f"exec smtp-sink -L -u nobody -d /tmp/left/ {SINK} 100\n"
-"""What a shell starts the sink with, which writes each message into a file there."""
+START = f"exec smtp-sink -L -8 -u nobody -d /tmp/left/ {SINK} 100\n"
+"""What a shell starts the sink with, which takes no 8 bits and writes each message into a file there."""
 
 # Of smtp(8): what it does to a message, and what it makes of the answers to it.
 MADE = (

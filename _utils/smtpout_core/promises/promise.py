@@ -30,11 +30,17 @@ class Content(enum.Enum):
     NOTHING = "nothing"
     """The dialogue ends after RCPT."""
     PLAIN = "a plain text"
+    AWKWARD = "8 bits, a long line and no Message-ID"
+    """What programs send, and what a relay is tempted to mend after it was signed."""
     VIRUS = "the EICAR test virus"
     LOGIN = "a login"
     """AUTH with the password of ``smtpout:verify``; the dialogue ends with it."""
     CLEAR_LOGIN = "a login without TLS"
     """It is looked whether AUTH is offered, and nothing is sent."""
+
+
+MESSAGES = (Content.PLAIN, Content.AWKWARD)
+"""What is to arrive as it was sent."""
 
 
 class Outcome(enum.Enum):

@@ -87,6 +87,10 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "a partner's domain takes the place of the site's": (
         main(relay_domains="partner.example"), "strangers_reach_users",
     ),
+    "one of five domains is forgotten": (
+        {"domains": ["a.dom", "b.dom", "domain02.dom", "c.dom", "domain01.dom"],
+         **main(relay_domains="a.dom, b.dom, c.dom, domain01.dom")}, "strangers_reach_users",
+    ),
     "a policy service isn't there": (
         main(
             smtpd_recipient_restrictions="permit_mynetworks, reject_unauth_destination, "
@@ -126,6 +130,8 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
         master("smtp/unix", smtp_body_checks="regexp:{{/promise/ PREPEND ours}}"), "mail_is_signed",
     ),
     "lines are cut when mail leaves": (master("smtp/unix", smtp_line_length_limit=60), "mail_is_signed"),
+    "long lines are cut when mail leaves, as by default": (main(smtp_line_length_limit=998), "mail_is_signed"),
+    "8 bits are made 7 for a server that takes no more": (main(disable_mime_output_conversion="no"), "mail_is_signed"),
     "attachments aren't looked into": ({"clamav": {"clamd": {"ScanMail": False}}}, "viruses_are_stopped"),
     "archives aren't looked into": ({"clamav": {"clamd": {"ScanArchive": False}}}, "viruses_are_stopped"),
     "no cipher is left for others' TLS": (main(smtp_tls_ciphers="best"), "mail_is_handed_on"),
