@@ -256,7 +256,8 @@ def test_what_can_be_foreseen_is_refused_and_no_session_feels_it(stream: Stream,
         look_for(case, stream.apply(changed(case.change), "refused"), UNTOUCHED)
         assert seen(stream.lab) == before
         assert stream.met(began) == (set(), [])
-        assert len(stream.load.replies) - sent >= RATE, "somebody sent meanwhile"
+        # A refusal may take no more than a second.
+        assert len(stream.load.replies) - sent >= RATE // 2, "somebody sent meanwhile"
     if case.right:
         assert SITE in stream.green(changed(case.change))
         assert SITE in stream.green(changed({}))
