@@ -45,7 +45,7 @@ def trial(settings: dict[str, Any], test: bool, staged: Mapping[str, str]) -> Pr
 
 
 def _digest(promise: Promise, question: Question) -> str:
-    return digest([promise.name, *question.asks_the_same()])[:16]
+    return digest([promise.name, *question.kind])[:16]
 
 
 def live(daemons: Sequence[Daemon]) -> dict[str, str]:

@@ -152,7 +152,7 @@ def _message(question: Question, token: str) -> bytes:
         f"Date: {formatdate()}\nX-Smtpout-Trial: {token}\nMIME-Version: 1.0\n"
     )
     if question.content is Content.AWKWARD:
-        long = "A promise is asked for, \N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}. " * (LONG // 30)
+        long = ("A promise is asked for \N{EM DASH} " * LONG)[:LONG]
         return f"{head}Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n{long}\n".encode()
     head = f"Message-ID: <{token}@trial.invalid>\n{head}"
     if question.content is not Content.VIRUS:

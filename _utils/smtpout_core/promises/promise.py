@@ -84,8 +84,9 @@ class Question:
         """The question without what it expects: those that are alike in the rest are asked once."""
         return replace(self, ends=End.TAKEN, routed="", signer=None, handed=False)
 
-    def asks_the_same(self) -> tuple[str, ...]:
-        """Return what it asks, whoever of a domain is asked as: which users are found may change by itself."""
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """What it asks, whoever of a domain is asked as: which users are found may change by itself."""
         people = [each.rpartition("@")[2] for each in (self.sender, self.author, self.recipient)]
         logged = "logged in" if self.login else ""
         signer = ".".join(self.signer) if self.signer else "whoever"

@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -20,9 +21,10 @@ from smtpout_core.daemons import clamav
 from smtpout_core.daemons.postfix import certificate, conf, queue
 from smtpout_core.directory import ask
 from smtpout_core.errors import Doubt
+from smtpout_core.host import STATE_DIR
 
 DAY = 86_400
-FROM_LINE = re.compile(rb"^From .*?(\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4})$", re.MULTILINE)
+FROM_LINE = re.compile(rb"From .*(\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4})")
 """What each message of a mailbox begins with (mbox(5), asctime(3))."""
 
 
@@ -159,7 +161,7 @@ def _held(waiting: queue.Waiting, most: int) -> str:
 def _disks(settings: dict[str, Any], least: int) -> str:
     """Return how much room the file systems have that the daemons write to."""
     named = conf.values(settings["postfix"]["directory"], "queue_directory")["queue_directory"]
-    places = [named, "/var/log", "/var/lib/smtpout"]
+    places = [named, "/var/log", STATE_DIR]
     if settings["clamav"]["enabled"]:
         places.append(settings["clamav"]["database_directory"])
     found: dict[int, tuple[str, float]] = {}
@@ -182,26 +184,30 @@ def _roots_mail(settings: dict[str, Any], days: int) -> str:
             return f"it goes to {to}"
     own = made["home_mailbox"]
     place = os.path.join("/root", own) if own else f"{made['mail_spool_directory']}/root"
-    first = _first(place)
-    if first is None:
+    if (first := _first(place)) is None:
         return f"{place} is empty"
-    age, count = (time.time() - first[0]) / DAY, first[1]
+    age = (time.time() - first) / DAY
     if age > days:
         raise Doubt(
-            f"{place} has {count} of them, the first from {age:.0f} days ago: name a reader in "
+            f"{place} has some from {age:.0f} days ago: name a reader in "
             f"{settings['postfix']['aliases']} (root: somebody@example.com), then newaliases"
         )
-    return f"{place} has {count} of them, none older than {days} days"
+    return f"{place} has some, none older than {days} days"
 
 
-def _first(place: str) -> tuple[float, int] | None:
-    """Return when the first message came to a mailbox, in seconds since 1970, and how many there are."""
+def _first(place: str) -> float | None:
+    """Return when the first message came to a mailbox, in seconds since 1970; None where there is none."""
     if os.path.isdir(place):  # a maildir
         times = [each.stat().st_mtime for folder in ("new", "cur") for each in Path(place, folder).glob("*")]
-        return (min(times), len(times)) if times else None
+        return min(times, default=None)
     try:
-        began = FROM_LINE.findall(Path(place).read_bytes())
+        with open(place, "rb") as mailbox:  # which may be large: nobody reads it
+            line, changed = mailbox.readline(1000), os.fstat(mailbox.fileno()).st_mtime
     except FileNotFoundError:
         return None
-    times = [time.mktime(time.strptime(each.decode(), "%a %b %d %H:%M:%S %Y")) for each in began]
-    return (min(times), len(times)) if times else None
+    if not line:
+        return None
+    began = FROM_LINE.match(line)
+    with suppress(ValueError):
+        return time.mktime(time.strptime(began[1].decode() if began else "", "%a %b %d %H:%M:%S %Y"))
+    return changed
