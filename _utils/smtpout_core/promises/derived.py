@@ -54,7 +54,7 @@ def everything(
         Promise(
             "strangers_reach_users",
             "Anybody's mail to the site's users is taken",
-            [Question(client, SERVERS, "", address) for client in site.strangers for address in site.somebody_of_each],
+            [Question(client, SERVERS, "", address) for client in site.strangers for _, address in site.one_of_each],
             site.without_users,
             ("directory:recipients", "postfix:main"),
             r"smtpd_\w+_restrictions|relay_\w+|transport_maps|\w*alias\w*|virtual_\w+",
@@ -106,9 +106,12 @@ def everything(
             "servers_send",
             "The site's servers send to outside and to its users",
             [
-                Question(client, SERVERS, site.postmaster, recipient)
-                for client in site.servers
-                for recipient in site.anywhere
+                *(
+                    Question(client, SERVERS, site.postmaster, recipient)
+                    for client in site.servers
+                    for recipient in site.anywhere
+                ),
+                *site.of_each_domain(site.servers[:1]),
             ],
             "" if site.servers else "the site has no networks",
             ("networks", "postfix:main"),
@@ -118,7 +121,7 @@ def everything(
             "programs_send",
             "Programs on the relay send, over loopback and by sendmail(1)",
             [
-                *(Question(client, SERVERS, site.postmaster, OUTSIDE) for client in site.here),
+                *site.of_each_domain(site.here),
                 Question(HERE[0], SENDMAIL, site.postmaster, OUTSIDE, content=Content.PLAIN),
             ],
             keys=("postfix:main", "postfix:master"),
@@ -128,11 +131,19 @@ def everything(
             "users_send",
             "Users who have logged in send with their own addresses",
             [
-                Question(client, door, user.addresses[0], recipient, login=user.login)
-                for client in site.strangers
-                for door in site.login_doors
-                for user in site.some(2)
-                for recipient in (OUTSIDE, user.addresses[0])
+                *(
+                    Question(client, door, user.addresses[0], recipient, login=user.login)
+                    for client in site.strangers
+                    for door in site.login_doors
+                    for user in site.some(2)
+                    for recipient in (OUTSIDE, user.addresses[0])
+                ),
+                *(
+                    Question(client, door, address, OUTSIDE, login=login)
+                    for client in site.strangers[:1]
+                    for door in site.login_doors
+                    for login, address in site.one_of_each
+                ),
             ],
             site.without_users,
             ("directory:login", "directory:login_attribute", "directory:senders", "postfix:main", "postfix:master"),
@@ -271,7 +282,10 @@ class _Site:
             if name.endswith("/inet") and service["command"].split()[0] == "smtpd" and not _on_loopback(name)
         ]
         self.without_users = "" if people else "the directory shows no user with a login and an address"
-        self.known = {each.rpartition("@")[2]: each for user in people for each in user.addresses}
+        self.known: dict[str, tuple[str, str]] = {}
+        for user in people:
+            for each in user.addresses:
+                self.known.setdefault(each.rpartition("@")[2], (user.login, each))
         nobody = [each for each in self.domains if each not in self.known]
         self.without_some = f"the directory shows no user in {', '.join(nobody)}" if nobody else ""
         self.without_others = self.without_users or ("" if people[1:] else "the directory shows only one user")
@@ -282,9 +296,15 @@ class _Site:
         return [OUTSIDE, *(user.addresses[0] for user in self.some(1))]
 
     @property
-    def somebody_of_each(self) -> list[str]:
-        """Addresses of users in the site's domains."""
+    def one_of_each(self) -> list[tuple[str, str]]:
+        """Login and address of a user in each of the site's domains that has one."""
         return [self.known[domain] for domain in self.many_domains if domain in self.known]
+
+    def of_each_domain(self, clients: Sequence[str]) -> Iterator[Question]:
+        """Yield what these clients send with an address of each domain without a login."""
+        for client in clients:
+            for domain in self.many_domains:
+                yield Question(client, SERVERS, f"postmaster@{domain}", OUTSIDE)
 
     def some(self, count: int) -> Sequence[Person]:
         """Return so many users, or fewer where the directory has no more."""
@@ -327,7 +347,12 @@ class _Site:
         for domain in self.domains:
             if domain in self.known:
                 yield Question(
-                    client, SERVERS, self.postmaster, self.known[domain], content=Content.PLAIN, routed=routes[domain]
+                    client,
+                    SERVERS,
+                    self.postmaster,
+                    self.known[domain][1],
+                    content=Content.PLAIN,
+                    routed=routes[domain],
                 )
         yield Question(client, SERVERS, self.postmaster, OUTSIDE, content=Content.PLAIN, routed="outside")
 

@@ -91,6 +91,17 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
         {"domains": ["a.dom", "b.dom", "domain02.dom", "c.dom", "domain01.dom"],
          **main(relay_domains="a.dom, b.dom, c.dom, domain01.dom")}, "strangers_reach_users",
     ),
+    "users of one of five domains may not send": (
+        {"domains": ["domain01.dom", "b.dom", "domain02.dom", "c.dom", "d.dom"],
+         **main(smtpd_sender_restrictions={"prepend": "check_sender_access inline:{{domain02.dom=REJECT}}"})},
+        "users_send",
+    ),
+    "servers may not send for one of five domains": (
+        {"domains": ["domain01.dom", "b.dom", "domain02.dom", "c.dom", "d.dom"],
+         **main(smtpd_sender_restrictions={
+             "prepend": ["permit_sasl_authenticated", "check_sender_access inline:{{domain02.dom=REJECT}}"]})},
+        "servers_send",
+    ),
     "a policy service isn't there": (
         main(
             smtpd_recipient_restrictions="permit_mynetworks, reject_unauth_destination, "
