@@ -9,7 +9,7 @@ import smtpout_core
 smtpout_core.fresh()
 
 from smtpout_core import errors
-from smtpout_core.directory import ask
+from smtpout_core.directory import ask, servers
 
 
 def reachable(name: str) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def reachable(name: str) -> dict[str, Any]:
             if not __opts__["test"]:
                 raise
             ret["warnings"] = [f"Not checked: account, base, filters and attribute: {err}."]
-            ret["comment"] = f"Each server answers: {', '.join(ask.answering(settings))}."
+            ret["comment"] = f"Each server answers: {', '.join(servers.answering(settings))}."
     except errors.RelayError as err:
         ret.update(result=False, comment=str(err))
     return ret

@@ -55,7 +55,7 @@ def dry_run(
 def test_it_says_of_each_thing_that_nobody_could_ask_why(
     dry_run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("smtpout_core.directory.ask._answers", lambda _server, _site: None)
+    monkeypatch.setattr("smtpout_core.directory.servers.answers", lambda _server, _site: None)
     outcome = dry_run()
     assert [step.daemon.name for step in outcome.changed][:2] == ["saslauthd", "freshclam"]
     unasked = [note.removeprefix("Not checked: ").split(": ") for note in outcome.notes]

@@ -17,7 +17,7 @@ from minions import apply, minion
 from salt.exceptions import CommandExecutionError, CommandNotFoundError
 from slapd_server import BASE, BIND_DN, BIND_PASSWORD, USER_PASSWORD, Slapd, free_port, needs_slapd, running_slapd
 from smtpout_core.change.parts import digest
-from smtpout_core.directory import ask
+from smtpout_core.directory import ask, servers
 from smtpout_core.errors import RelayError
 from smtpout_core.verify import ageing
 
@@ -386,7 +386,7 @@ def test_a_directorys_certificate_is_told_before_it_ends(slapd: Slapd, directory
     server = f"ldaps://127.0.0.1:{slapd.tls_port}" if how == "ldaps" else slapd.uri
     modules = directory(servers=[server], start_tls=how == "start_tls", ca_file=str(slapd.ca_file))
     made = modules["smtpout.settings"]()
-    left = (ask.ends(made)[server] - dt.datetime.now(dt.timezone.utc)).days
+    left = (servers.ends(made)[server] - dt.datetime.now(dt.timezone.utc)).days
     sentence = "the directory's certificates are good for {} days".format
     made["warnings"]["certificate_days"] = left - 1
     assert f"{server}: its certificate ends on " in ageing_check(made, sentence(left - 1))
@@ -399,7 +399,7 @@ def test_a_directory_server_that_is_down_or_without_tls_has_no_certificate_to_te
     slapd: Slapd, directory: Callable[..., Any]
 ) -> None:
     made = directory(servers=["ldaps://127.0.0.1:1"], ca_file=str(slapd.ca_file))["smtpout.settings"]()
-    assert ask.ends(made) == {}
+    assert servers.ends(made) == {}
     assert ageing_check(made, "the directory's certificates are good for 30 days") == "no server that is up says"
     clear = directory(servers=[slapd.uri])["smtpout.settings"]()
     assert not any("directory" in sentence for sentence, _ in ageing.checks(clear))
@@ -424,13 +424,13 @@ def test_without_ldap3_a_dry_run_says_of_each_server_why_it_does_not_answer(
     slapd: Slapd, directory: Callable[..., Any], refusing: Callable[..., str]
 ) -> None:
     dead, hung = f"ldap://127.0.0.1:{free_port()}", refusing()
-    for servers, authority, said in (
+    for named, authority, said in (
         ([slapd.uri, dead], slapd.ca_file, [f"{dead}: port", "Connection refused"]),
         ([slapd.uri], "/nowhere/ca.pem", ["TLS fails", "smtpout:directory:ca_file is /nowhere/ca.pem"]),
         ([f"{slapd.uri.replace('127.0.0.1', 'localhost')}"], slapd.ca_file, ["TLS fails", "localhost"]),
         ([hung], slapd.ca_file, [f"{hung}: TLS fails: timed out"]),
     ):
-        modules = directory(servers=servers, start_tls=True, ca_file=str(authority), timeout=1)
+        modules = directory(servers=named, start_tls=True, ca_file=str(authority), timeout=1)
         ret = apply(modules, "directory.reachable", test=True)
         assert ret["result"] is False
         assert [word for word in said if word not in ret["comment"]] == []
@@ -450,7 +450,7 @@ def test_a_refused_starttls_is_told_with_its_result(directory: Callable[..., Any
         server = f"ldap://127.0.0.1:{listener.getsockname()[1]}"
         settings = directory(servers=[server], start_tls=True)["smtpout.settings"]()
         with pytest.raises(RelayError, match="the server refuses StartTLS, result 52 "):
-            ask.answering(settings)
+            servers.answering(settings)
 
 
 def test_a_login_is_tried_at_the_directory_itself(directory: Callable[..., Any]) -> None:

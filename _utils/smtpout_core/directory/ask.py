@@ -1,25 +1,20 @@
 """
 Ask the directory what Postfix and saslauthd ask it, and say in words which of the site's settings is wrong.
 
-Needs ldap3 in Salt's own Python; without it every function here but :func:`answering` raises ``NotInstalledError``,
-which says so.
+Needs ldap3 in Salt's own Python; without it every function here raises ``NotInstalledError``, which says so.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import importlib
 import re
-import socket
-import ssl
-import urllib.parse
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from smtpout_core.change.parts import Trial
-from smtpout_core.directory import filters
+from smtpout_core.directory import filters, servers
 from smtpout_core.errors import NotInstalledError, RelayError
 
 # What Active Directory (and Samba) add to "invalid credentials": the Win32 error in hexadecimal, [MS-ERREF] 2.2.
@@ -34,13 +29,6 @@ AD_SUBCODES = {
     "773": "the password must be changed before the first login",
     "775": "the account is locked",
 }
-
-
-START_TLS = b"\x30\x1d\x02\x01\x01\x77\x18\x80\x16" + b"1.3.6.1.4.1.1466.20037"
-"""An ExtendedRequest (RFC 4511, 4.14.1)."""
-
-EXTENDED_RESPONSE = re.compile(rb"\x78.{1,5}?\x0a\x01(.)", re.DOTALL)
-"""Its answer, up to the result's code."""
 
 
 class _Refused(RelayError):
@@ -75,23 +63,6 @@ def faults(settings: dict[str, Any]) -> dict[str, str]:
     return {server: f"{server}: {fault}" for server, fault in found.items() if fault}
 
 
-def answering(settings: dict[str, Any]) -> list[str]:
-    """Return the site's servers, where each takes a connection and, where the site has TLS, a right certificate.
-
-    :param settings: the site's.
-    :raises RelayError: says of each server what is wrong.
-    """
-    site, faults = settings["directory"], []
-    for server in site["servers"]:
-        try:
-            _answers(server, site)
-        except RelayError as err:
-            faults.append(f"{server}: {err}")
-    if faults:
-        raise RelayError("\n".join(faults))
-    return site["servers"]
-
-
 def trials(settings: dict[str, Any]) -> list[Trial]:
     """Return what has to work of the directory before a relay is told of it: each server, and one whole search.
 
@@ -101,59 +72,10 @@ def trials(settings: dict[str, Any]) -> list[Trial]:
     """
     site = settings["directory"]
     how = {name: site.get(name) for name in ("ca_file", "start_tls")}
-    answering = [Trial(f"{each} answers", [each, how], partial(_answers, each, site)) for each in site["servers"]]
+    answering = [
+        Trial(f"{each} answers", [each, how], partial(servers.answers, each, site)) for each in site["servers"]
+    ]
     return [*answering, Trial("the directory has what the site asks for", site, partial(_holds, settings))]
-
-
-def uses_tls(settings: dict[str, Any]) -> bool:
-    """Tell whether any of the site's servers is asked with TLS.
-
-    :param settings: the site's.
-    """
-    site = settings["directory"]
-    return bool(site.get("start_tls")) or any(_address(server)[2] for server in site["servers"])
-
-
-def ends(settings: dict[str, Any]) -> dict[str, dt.datetime]:
-    """Return when the certificate of each server ends that serves with TLS; those that don't are left out.
-
-    :param settings: the site's.
-    """
-    site, found = settings["directory"], {}
-    for server in site["servers"]:
-        with contextlib.suppress(RelayError):
-            if end := _answers(server, site):
-                found[server] = end
-    return found
-
-
-def _answers(server: str, site: dict[str, Any]) -> dt.datetime | None:
-    """Raise where a server takes no connection, or its certificate isn't right; return when that ends, if it has one.
-
-    Asked without ldap3.
-    """
-    host, port, encrypted = _address(server)
-    _check_reachable(host, port, site["timeout"])
-    if not encrypted and not site.get("start_tls"):
-        return None
-    try:
-        with socket.create_connection((host, port), site["timeout"]) as connection:
-            if not encrypted:
-                _start_tls(connection)
-            with _wrapped(connection, host, site) as wrapped:
-                shown = wrapped.getpeercert() or {}
-        return dt.datetime.fromtimestamp(ssl.cert_time_to_seconds(str(shown["notAfter"])), dt.timezone.utc)
-    except OSError as err:
-        raise _tls_fault(err, site) from None
-
-
-def _start_tls(connection: socket.socket) -> None:
-    """Have a server begin with TLS."""
-    connection.sendall(START_TLS)
-    result = EXTENDED_RESPONSE.search(connection.recv(4096))
-    if not result or result[1] != b"\0":
-        code = f", result {result[1][0]} (RFC 4511, A.1)" if result else ""
-        raise OSError(f"the server refuses StartTLS{code}")
 
 
 def _holds(settings: dict[str, Any]) -> None:
@@ -312,7 +234,7 @@ def _check_base(connection: Any, site: dict[str, Any]) -> None:
         nearest = f"; what exists is {err.dn}" if err.dn else ""
         raise _Refused(f"{wrong} does not exist, or {site['bind_dn']} may not read it{nearest}") from None
     except ldap3.core.exceptions.LDAPException as err:
-        raise RelayError(f"{wrong}: {_words(err)}") from None
+        raise RelayError(f"{wrong}: {servers.words(err)}") from None
     if not _entries(connection):
         raise _Refused(f"{wrong} is held by another server, or {site['bind_dn']} may not read it")
 
@@ -340,7 +262,7 @@ def _search(
     except ldap3.core.exceptions.LDAPInvalidFilterError:
         raise _Refused(f"smtpout:directory:{path}: {whole} is not a filter (RFC 4515)") from None
     except ldap3.core.exceptions.LDAPException as err:
-        raise RelayError(f"smtpout:directory:{path}: {whole}: {_words(err)}") from None
+        raise RelayError(f"smtpout:directory:{path}: {whole}: {servers.words(err)}") from None
     return _entries(connection)
 
 
@@ -369,9 +291,9 @@ def _serving(site: dict[str, Any]) -> Iterator[Any]:
 def _bound(server: str, site: dict[str, Any]) -> Iterator[Any]:
     """Yield a connection that is bound as the site's account."""
     ldap3 = _ldap3()
-    host, port, encrypted = _address(server)
+    host, port, encrypted = servers.address(server)
     timeout = site["timeout"]
-    _check_reachable(host, port, timeout)
+    servers.check_reachable(host, port, timeout)
     connection = ldap3.Connection(
         ldap3.Server(
             host, port, use_ssl=encrypted, tls=_tls(ldap3, site), connect_timeout=timeout, get_info=ldap3.NONE
@@ -391,50 +313,15 @@ def _bound(server: str, site: dict[str, Any]) -> Iterator[Any]:
             connection.unbind()
 
 
-def _address(server: str) -> tuple[str, int, bool]:
-    """Return a URI's host, port and whether it is encrypted from the first byte."""
-    parts = urllib.parse.urlsplit(server)
-    if parts.scheme not in ("ldap", "ldaps") or not parts.hostname:
-        raise RelayError("smtpout:directory:servers: right would be ldap:// or ldaps:// and a host")
-    encrypted = parts.scheme == "ldaps"
-    return parts.hostname, parts.port or (636 if encrypted else 389), encrypted
-
-
-def _check_reachable(host: str, port: int, timeout: float) -> None:
-    """Raise when the server takes no connection; ldap3 would say it less plainly."""
-    try:
-        socket.create_connection((host, port), timeout).close()
-    except socket.gaierror as err:
-        raise RelayError(f"the name {host} has no address: {err.strerror}") from None
-    except OSError as err:
-        reason = err.strerror or f"no answer within {timeout} s (is a firewall between?)"
-        raise RelayError(
-            f"port {port} can't be reached: {reason}; is the server up, and does every firewall let this host through?"
-        ) from None
-
-
 def _tls(ldap3: Any, site: dict[str, Any]) -> Any:
     """Return ldap3's TLS with Python's own check of the server's name."""
 
     class Tls(ldap3.Tls):
         def wrap_socket(self, connection: Any, **_: Any) -> None:
             # ldap3 2.9.1 knows no addresses in certificates from Python 3.12 on, and has no time limit here.
-            connection.socket = _wrapped(connection.socket, connection.server.host, site)
+            connection.socket = servers.wrapped(connection.socket, connection.server.host, site)
 
     return Tls()
-
-
-def _wrapped(connection: socket.socket, host: str, site: dict[str, Any]) -> ssl.SSLSocket:
-    """Return a connection with TLS, the server's certificate checked against the site's authorities."""
-    context = ssl.create_default_context(cafile=site.get("ca_file"))
-    # Python 3.13 refuses certificates over details that libldap, behind Postfix and saslauthd, lets pass.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    connection.settimeout(site["timeout"])
-    return context.wrap_socket(connection, server_hostname=host)
-
-
-def _tls_fault(err: Exception, site: dict[str, Any]) -> RelayError:
-    return RelayError(f"TLS fails: {_words(err)} (smtpout:directory:ca_file is {site.get('ca_file') or 'not set'})")
 
 
 def _open(ldap3: Any, connection: Any, site: dict[str, Any]) -> None:
@@ -444,7 +331,7 @@ def _open(ldap3: Any, connection: Any, site: dict[str, Any]) -> None:
         if site.get("start_tls") and not connection.server.ssl:
             connection.start_tls(read_server_info=False)
     except (ldap3.core.exceptions.LDAPException, OSError) as err:
-        raise _tls_fault(err, site) from None
+        raise servers.tls_fault(err, site) from None
 
 
 def _bind(ldap3: Any, connection: Any, site: dict[str, Any], timeout: float) -> None:
@@ -466,12 +353,7 @@ def _bind(ldap3: Any, connection: Any, site: dict[str, Any], timeout: float) -> 
         said = f"takes connections and doesn't answer within {timeout} s"
         raise RelayError(f"{said}; Postfix and saslauthd hang on it and never ask the next one") from None
     except (exceptions.LDAPException, OSError) as err:
-        raise RelayError(f"{account} is refused: {_words(err)}") from None
-
-
-def _words(err: Exception) -> str:
-    """Return an error of ldap3 as one line; a result's own message first, since the rest is protocol."""
-    return " ".join(str(getattr(err, "message", "") or getattr(err, "description", "") or err).split())
+        raise RelayError(f"{account} is refused: {servers.words(err)}") from None
 
 
 def _parenthesised(ldap_filter: str) -> str:

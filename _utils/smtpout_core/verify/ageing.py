@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from smtpout_core import command
 from smtpout_core.daemons import clamav
 from smtpout_core.daemons.postfix import certificate, conf, queue
-from smtpout_core.directory import ask
+from smtpout_core.directory import servers
 from smtpout_core.errors import Doubt
 from smtpout_core.host import STATE_DIR
 
@@ -44,7 +44,7 @@ def checks(settings: dict[str, Any]) -> Iterator[tuple[str, Callable[[], str]]]:
     yield f"the certificate is good for {days} days", lambda: _certificate_ends(served(), days)
     yield "the certificate has the relay's name", lambda: _certificate_names(served(), settings["hostname"])
     yield "the certificate's key is for the relay alone", lambda: _certificate_key(served())
-    if ask.uses_tls(settings):
+    if servers.uses_tls(settings):
         yield f"the directory's certificates are good for {days} days", lambda: _directory_ends(settings, days)
     if settings["clamav"]["enabled"]:
         yield "the scanner's signatures are new", lambda: _signatures(settings, warn["signature_days"])
@@ -108,7 +108,7 @@ def _directory_ends(settings: dict[str, Any], days: int) -> str:
     """Return until when the servers' certificates are good; one that isn't, any more, keeps its server from serving."""
     told: list[str] = []
     seen: list[str] = []
-    for server, end in ask.ends(settings).items():
+    for server, end in servers.ends(settings).items():
         until = end.isoformat(timespec="seconds")
         left = (end - dt.datetime.now(dt.timezone.utc)).days
         said = f"ends on {until}, in {left} days: then neither recipients nor logins are known by it"
