@@ -156,16 +156,19 @@ class Sender:
 def send(given: dict[str, Any]) -> None:
     """Send messages until each has its final reply or the time is over; print every reply as a line of JSON.
 
-    After SIGUSR1 no message is begun any more.
+    After SIGUSR1 no message is begun any more; before SIGUSR2 no more than are given to begin with.
     """
     sender, ends = Sender(given), time.monotonic() + given["seconds"]
     signal.signal(signal.SIGUSR1, lambda *_: given.update(enough=True))
+    signal.signal(signal.SIGUSR2, lambda *_: given.update(first=len(given["messages"])))
     waiting = [Message(*message) for message in given["messages"]]
     begun: set[str] = set()
     while waiting and time.monotonic() < ends:
         again = []
         while waiting:
             message = waiting.pop(0)
+            while message.id not in begun and len(begun) >= given["first"] and time.monotonic() < ends:
+                time.sleep(0.02)
             if "enough" in given and message.id not in begun:
                 continue
             begun.add(message.id)
@@ -238,11 +241,13 @@ class Load:
     :param span: over how many seconds the first tries are spread; 0, as fast as they go.
     :param addresses: where users and strangers stand, in the network 198.51.100.0/24: the last number of the first.
     :param reuse: how many messages a connection is used for; 0, as many as the relay's limits call for.
+    :param first: which part of its messages a sender begins before it is told to ``go_on``.
     """
 
     def __init__(
-        self, lab: Lab, case: str, count: int, seconds: float, span: float, addresses: int, reuse: int = 0
-    ) -> None:
+        self, lab: Lab, case: str, count: int, seconds: float, span: float, addresses: int,
+        reuse: int = 0, first: float = 1,
+    ) -> None:  # fmt: skip
         from lab import mail
 
         self.lab = lab
@@ -260,7 +265,7 @@ class Load:
                 "password": mail.PASSWORD, "virus": mail.EICAR.decode(), "messages": messages,
                 # With ten errors in a session the relay slows its answers down (smtpd_soft_error_limit).
                 "reuse": reuse or max(5, len(messages) // (80 if server else 40)),
-                "seconds": seconds, "pause": span / max(len(messages), 1),
+                "seconds": seconds, "pause": span / max(len(messages), 1), "first": len(messages) * first,
                 # The relay lets a client that isn't the site's connect 60 times a minute.
                 "retry": 0.5 if server else 2,
             }  # fmt: skip
@@ -293,6 +298,11 @@ class Load:
         for process, reader in zip(self.processes, self.readers, strict=True):
             reader.join()
             assert process.wait() == 0
+
+    def go_on(self) -> None:
+        """Have the senders begin the rest of their messages."""
+        for process in self.processes:
+            process.send_signal(signal.SIGUSR2)
 
     def enough(self) -> None:
         """Have the senders finish what they have begun, and forget the messages that they haven't."""

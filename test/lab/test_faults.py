@@ -69,7 +69,11 @@ class Run:
     def __init__(self, applied: Applied, fault: Fault, number: int, soak: bool) -> None:
         self.applied, self.fault = applied, fault
         self.count, seconds = SOAK if soak else SHORT
-        self.load = Load(applied.lab, f"{number}", self.count, seconds, 0 if soak else 3, 70 + number * 5)
+        # However long a fault takes to begin, some of the mail is still to be sent where it has to be felt.
+        first = 1 / 3 if fault.needed else 1
+        self.load = Load(
+            applied.lab, f"{number}", self.count, seconds, 0 if soak else 3, 70 + number * 5, first=first
+        )
         self.said: list[dict[str, str]] = []
 
     def hold(self) -> None:
@@ -78,6 +82,7 @@ class Run:
         load.until(lambda: len(load.replies) > self.count // 4)
         began = time.time()
         fault.begin(lab)
+        load.go_on()
         if fault.end:
             try:
                 matching = re.compile(fault.replies)
