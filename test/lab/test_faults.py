@@ -71,9 +71,7 @@ class Run:
         self.count, seconds = SOAK if soak else SHORT
         # However long a fault takes to begin, some of the mail is still to be sent where it has to be felt.
         first = 1 / 3 if fault.needed else 1
-        self.load = Load(
-            applied.lab, f"{number}", self.count, seconds, 0 if soak else 3, 70 + number * 5, first=first
-        )
+        self.load = Load(applied.lab, f"{number}", self.count, seconds, 0 if soak else 3, 70 + number * 5, first=first)
         self.said: list[dict[str, str]] = []
 
     def hold(self) -> None:

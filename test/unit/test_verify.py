@@ -22,6 +22,7 @@ def outcomes(settings: Settings, site: dict[str, Any], monkeypatch: pytest.Monke
     for room, key in (("clamav", "socket"), ("opendkim", "socket")):
         made[room][key] = "unix:/nonexistent"
     made["postfix"]["maps"]["transport_maps"]["entries"] = {"domain01.dom": "smtp:[127.0.0.1]:1"}
+    made["verify"]["outside"] = "[127.0.0.1]:1"
     made["clamav"]["clamd"]["socket"] = made["saslauthd"]["socket_directory"] = "/nonexistent"
     return {check["check"]: check for check in verify.run(made, Host())}
 
@@ -48,7 +49,10 @@ def test_what_failed_names_the_unit_to_look_at(outcomes: dict[str, dict[str, str
         assert outcomes[check]["seen"].endswith(f" (systemctl status {unit}; journalctl -u {unit})")
 
 
-def test_a_delivery_layer_that_is_down_is_a_warning(outcomes: dict[str, dict[str, str]]) -> None:
-    check = outcomes["the delivery layer answers"]
+@pytest.mark.parametrize("sentence", ["the delivery layer answers", "mail gets out"])
+def test_a_server_that_mail_goes_to_and_that_is_down_is_a_warning(
+    outcomes: dict[str, dict[str, str]], sentence: str
+) -> None:
+    check = outcomes[sentence]
     assert check["state"] == "warning"
     assert check["seen"].startswith("smtp:[127.0.0.1]:1 doesn't take mail, which waits in the queue: 127.0.0.1:1: ")

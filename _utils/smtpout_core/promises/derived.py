@@ -244,7 +244,7 @@ def everything(
             "Servers that mail is handed on to take it",
             [replace(each, routed="", handed=True) for each in site.routed()],
             site.without_users or site.without_some,
-            ("delivery", "postfix:main", "postfix:maps"),
+            ("delivery", "verify:outside", "postfix:main", "postfix:maps"),
             r"(transport|relay|default|smtp)_\w+|\w*relayhost\w*",
         ),
     ]
@@ -354,7 +354,9 @@ class _Site:
                     content=Content.PLAIN,
                     routed=routes[domain],
                 )
-        yield Question(client, SERVERS, self.postmaster, OUTSIDE, content=Content.PLAIN, routed="outside")
+        named = self.settings["verify"].get("outside")
+        for recipient in [OUTSIDE, *([f"postmaster@{named}"] if named else [])]:
+            yield Question(client, SERVERS, self.postmaster, recipient, content=Content.PLAIN, routed="outside")
 
 
 def sample(values: Sequence[Any], most: int = SAMPLE) -> list[Any]:

@@ -93,7 +93,11 @@ def _route_fault(question: Question, arrived: Sequence[Arrived]) -> str:
 
 
 class Nexthops:
-    """Where mail is handed on to: servers of the site's, and others that its configuration names."""
+    """Where mail is handed on to: servers of the site's, and others that its configuration names.
+
+    :param faults: what keeps each from taking mail.
+    :param domains: for which the site says where mail goes, or that it can be asked there.
+    """
 
     def __init__(self, faults: Mapping[Handed, str], domains: Collection[str]) -> None:
         self.faults = faults
@@ -101,12 +105,13 @@ class Nexthops:
 
     @classmethod
     def of(cls, chain: Chain, settings: dict[str, Any], seen: Mapping[Question, Seen], version: int) -> Nexthops:
-        """Ask what is seen to be one; in place of servers outside, one that is like them.
+        """Ask what is seen to be one; in place of servers outside that the site doesn't name, one that is like them.
 
         :param seen: by each question; those whose messages have to be taken there say so.
         :param version: of IP, that Postfix speaks.
         """
-        domains = settings["domains"]
+        named = settings["verify"].get("outside")
+        domains = [*settings["domains"], *([named] if named else [])]
         arrived = [each for question in seen if question.handed for each in seen[question].arrived]
         handed = [_handed(each) for each in arrived if each.service in chain.clients]
         with world.served(str(chain.file(settings["postfix"]["certificate_chain"])), version) as outside:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from smtpout_core.daemons.postfix import nexthop
+from smtpout_core.daemons.postfix import conf, nexthop
 from smtpout_core.directory import ask
 from smtpout_core.errors import Doubt, RelayError
 from smtpout_core.host import Host
 from smtpout_core.site.rules.promises import not_promised
 from smtpout_core.verify import ageing, filters, logins, postfix
 
-ROUTES = 3
+ROUTES = 32
 """Of the delivery layer's, that are asked."""
 
 
@@ -86,6 +86,7 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
     asked.append(Check("logins are checked", settings["saslauthd"]["service"], partial(logins.daemon, settings)))
     if "mail_is_handed_on" not in not_promised(settings):
         asked.append(Check("the delivery layer answers", "", partial(_delivery, settings), own=False))
+        asked.append(Check("mail gets out", "", partial(_outside, settings), own=False))
     asked += [Check(sentence, "", ask, own=False) for sentence, ask in ageing.checks(settings)]
     asked.append(Check("the directory answers as the pillar says", "", partial(_directory, settings), own=False))
     return asked
@@ -115,15 +116,44 @@ def _directory(settings: dict[str, Any]) -> str:
 def _delivery(settings: dict[str, Any]) -> str:
     """Return where the delivery layer answers; what doesn't is asked again by Postfix, and its mail waits."""
     routes = dict.fromkeys(settings["postfix"]["maps"]["transport_maps"]["entries"].values())
-    served, silent = [], []
-    for target, program, encrypted in nexthop.targets(settings, list(routes)[:ROUTES]):
-        try:
-            served.append(nexthop.ask(target, program, encrypted=encrypted))
-        except RelayError as error:
-            silent.append(f"{target} doesn't take mail, which waits in the queue: {error}")
+    served, silent = _asked(settings, list(routes)[:ROUTES])
     if silent:
         raise Doubt("\n".join(silent))
     return ", ".join(served) or "no route of the site's leads to a server"
+
+
+def _outside(settings: dict[str, Any]) -> str:
+    """Return which server outside answers: a smart host, one that the pillar names, or, with neither, DNS alone."""
+    way = conf.values(settings["postfix"]["directory"], "relayhost", "default_transport")
+    transport, _, fixed = way["default_transport"].partition(":")
+    named = settings["verify"].get("outside", "")
+    places = (fixed or way["relayhost"] or named).replace(",", " ").split()
+    if not places:
+        try:
+            nexthop.hosts(nexthop.read(f"{transport}:{settings['domains'][0]}"))
+        except RelayError as error:
+            raise Doubt(f"mail to outside waits: {error}") from error
+        return "DNS answers; only smtpout:verify:outside would show that port 25 is open outwards"
+    served, silent = _asked(settings, [f"{transport}:{place}" for place in places])
+    if silent and not served:  # one is enough (postconf(5), relayhost)
+        raise Doubt("\n".join(silent))
+    return ", ".join(served) or f"{way['default_transport']} leads to no server"
+
+
+def _asked(settings: dict[str, Any], routes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return which servers of routes greet, and what the others say; all are asked at once."""
+
+    def ask(asked: tuple[nexthop.Nexthop, str, bool]) -> tuple[str, str]:
+        target, program, encrypted = asked
+        try:
+            return nexthop.ask(target, program, encrypted=encrypted), ""
+        except RelayError as error:
+            return "", f"{target} doesn't take mail, which waits in the queue: {error}"
+
+    targets = list(nexthop.targets(settings, routes))
+    with ThreadPoolExecutor(max(1, len(targets))) as pool:
+        found = list(pool.map(ask, targets))
+    return [served for served, _ in found if served], [fault for _, fault in found if fault]
 
 
 def _risks(settings: dict[str, Any]) -> list[tuple[str, str]]:

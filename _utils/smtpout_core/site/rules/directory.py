@@ -72,6 +72,8 @@ def _searches(site: Site, facts: dict[str, Any]) -> Found:
 
 def _verify(site: Site, _facts: dict[str, Any]) -> Found:
     verify, login = site["verify"], site["directory"]["login"]
+    if verify.get("outside") in site["domains"]:
+        yield "verify:outside", verify["outside"], "is one of smtpout:domains; right would be a domain elsewhere"
     for one, other in (("user", "password"), ("password", "user")):
         if one in verify and other not in verify:
             yield f"verify:{other}", None, "missing: user and password go together"
@@ -85,5 +87,5 @@ RULES: list[Rule] = [
     (_encryption, ("directory:servers", "directory:start_tls", "directory:ca_file")),
     (_servers, ("directory:servers",)),
     (_searches, ("directory:login", "directory:recipients", "directory:senders", "directory:login_attribute")),
-    (_verify, ("verify:user", "directory:login")),
+    (_verify, ("verify:user", "verify:outside", "directory:login")),
 ]
