@@ -23,7 +23,7 @@ smtpout_core.fresh()
 from smtpout_core import host as minions
 from smtpout_core import verify
 from smtpout_core.change import units
-from smtpout_core.change.parts import Promised, Wanted
+from smtpout_core.change.parts import Promised, Wanted, digest
 from smtpout_core.change.templates import Templates
 from smtpout_core.change.transaction import Outcome, Transaction
 from smtpout_core.daemons import descriptions
@@ -74,6 +74,7 @@ def changed(name: str) -> dict[str, Any]:
         wanted = Wanted(
             descriptions.described(settings, host),
             promises=partial(_promises, settings, test),
+            terms=digest([settings["promises"], settings["verify"].get("user"), settings["verify"].get("outside")]),
             accept_unproven=settings["accept_unproven"],
             proof=partial(verify.failing, settings),
             cause=_cause(),
@@ -83,12 +84,11 @@ def changed(name: str) -> dict[str, Any]:
         return _result(name, str(error), result=False)
     __context__[OUTCOME] = outcome
     names = [step.daemon.name for step in outcome.changed]
+    trial = f" A trial of it kept {outcome.kept} promises." if outcome.kept else ""
     if not names:
-        return _result(name, "Nothing is to be changed.", warnings=outcome.notes)
+        return _result(name, f"Nothing is to be changed.{trial}", warnings=outcome.notes)
     would = "would change. Not checked: whether they serve then, which an apply does, or takes it back"
-    said = f"{', '.join(names)} {would if test else 'changed'}."
-    if outcome.kept:
-        said += f" A trial of it kept {outcome.kept} promises."
+    said = f"{', '.join(names)} {would if test else 'changed'}.{trial}"
     changes = _numbered(outcome, test) | _gone(outcome)
     return _result(name, said, changes, None if test else True, outcome.notes)
 

@@ -71,9 +71,9 @@ class Memory:
         """Return the last whole.
 
         :return: ``generation``; what each of the ``daemons`` runs with, in their order; what was ``proven`` to work;
-            digests of what the site ``promised``, None where that isn't known.
+            digests of what the site ``promised``, and of the ``terms``, None where that isn't known.
         """
-        unknown = {"generation": 0, "daemons": {}, "proven": {}, "promised": None}
+        unknown = {"generation": 0, "daemons": {}, "proven": {}, "promised": None, "terms": None}
         return unknown | (self._read("whole.json") or self._last())
 
     def _last(self) -> dict[str, Any]:

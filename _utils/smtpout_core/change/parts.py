@@ -239,6 +239,8 @@ class Wanted:
 
     :param daemons: in the order of activation: a partner before the one that is told of it.
     :param promises: asks a trial for what the site promises, given where each file lies aside.
+    :param terms: a digest of what it promises by, besides its files: where that is new, they are asked though no file
+        changes.
     :param accept_unproven: go on where no trial can be had.
     :param proof: what the running whole fails to do, by name with a sentence each; asked before and after.
     :param cause: ``who`` asked for it, what they ``ran``, and as which ``job``, as far as that is known.
@@ -246,6 +248,7 @@ class Wanted:
 
     daemons: Sequence[Daemon]
     promises: Callable[[Mapping[str, str]], Promised] = lambda _where: Promised()
+    terms: str = ""
     accept_unproven: bool = False
     proof: Callable[[], Mapping[str, str]] = dict
     cause: Mapping[str, str] = field(default_factory=dict)
@@ -253,7 +256,7 @@ class Wanted:
 
 def hold_path(unit: str) -> str:
     """Return the file that keeps a unit from starting; an apply takes it away, or clean does."""
-    name = unit if unit.endswith((".service", ".socket")) else f"{unit}.service"
+    name = unit if unit.endswith((".service", ".socket", ".timer")) else f"{unit}.service"
     return f"/etc/systemd/system/{name}.d/00-smtpout-hold.conf"
 
 

@@ -118,7 +118,7 @@ class Transaction:
                 steps = self._planned(wanted, whole["daemons"], templates)
             number = whole["generation"]
             outcome = self._outcome(steps, whole, number, notes)
-            if not outcome.changed:
+            if not outcome.changed and whole["terms"] == wanted.terms:
                 if not self.host.test:  # a record was lost, say
                     self._remember(whole, steps, {}, whole, number)
                 return outcome
@@ -127,8 +127,10 @@ class Transaction:
                     parts = [part for step in steps for part in step.parts]
                     stage = stack.enter_context(staged(parts, self.host))
                 known = self._checked(wanted, outcome, stage, whole)
-                if not self.host.test:
+                if outcome.changed and not self.host.test:
                     self._change(wanted, outcome, stage.contents, whole, known)
+                elif not self.host.test:
+                    self._remember(whole, steps, {}, known, number)
             return outcome
 
     def unmake(self, before: Callable[[], None] = lambda: None, passing: Mapping[str, bytes] = NOTHING) -> Outcome:
@@ -212,7 +214,9 @@ class Transaction:
         return steps
 
     def _checked(self, wanted: Wanted, outcome: Outcome, stage: Stage, whole: Mapping[str, Any]) -> dict[str, Any]:
-        """Have all of it checked before anything is touched, and return what is ``proven`` to work and ``promised``."""
+        """Have all of it checked before anything is touched; return what is ``proven`` to work and ``promised``, by what
+        ``terms``.
+        """
         steps = list(outcome.steps.values())
         complaints = list(checking.complaints(steps, stage, self.host, outcome.notes))
         proven, failed = checking.tried(steps, whole["proven"], self.host, outcome.notes)
@@ -224,7 +228,7 @@ class Transaction:
             said = f"The new configuration is refused; {self.untouched[0].lower()}{self.untouched[1:-1]}:"
             raise RelayError("\n  ".join([said, *complaints, *failed]))
         checking.note_starts(steps, whole["daemons"], stage, self.host)
-        return {"proven": proven, "promised": checking.promised(trial, whole["promised"])}
+        return {"proven": proven, "promised": checking.promised(trial, whole["promised"]), "terms": wanted.terms}
 
     def _change(
         self,
@@ -321,9 +325,8 @@ class Transaction:
             if not step.gone
         }
         self.memory.forget_originals(_paths(records) - _paths(daemons))
-        self.memory.remember(
-            {"generation": number, "daemons": daemons, "proven": known["proven"], "promised": known["promised"]}
-        )
+        told = {key: known[key] for key in ("proven", "promised", "terms")}
+        self.memory.remember({"generation": number, "daemons": daemons, **told})
 
     def _keep_generation(self, wanted: Wanted, outcome: Outcome, contents: Mapping[str, Content], number: int) -> None:
         records = self.memory.whole()["daemons"]

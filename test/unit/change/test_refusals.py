@@ -118,6 +118,17 @@ def test_what_was_promised_is_known_after_an_apply_that_changes_nothing_and_one_
     assert any("Broken before" in note for note in applied.apply().notes)
 
 
+@pytest.mark.parametrize("test", [True, False])
+def test_terms_that_are_new_are_asked_though_no_file_changes(applied: Host, test: bool) -> None:
+    applied.want(applied.milter, applied.relay, terms="others", promises=lambda _staged: replace(DOWN, asked=["asked"]))
+    before = applied.world()
+    assert "Mail is taken: that would be broken." in applied.refused(test=test)
+    assert applied.world() == before
+    applied.want(applied.milter, applied.relay, terms="others", promises=lambda _staged: Promised(kept=1))
+    assert (applied.apply(test=test).kept, applied.apply(test=test).kept) == (1, 1 if test else 0)
+    assert not applied.calls()
+
+
 def test_a_first_whole_has_nothing_before_it(host: Host) -> None:
     host.want(host.milter, host.relay, promises=lambda _staged: DOWN)
     assert "Mail is taken: that would be broken." in host.refused()
