@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from smtpout_core.daemons import milter
+from smtpout_core.daemons.opendkim import keys
 from smtpout_core.errors import RelayError
 
 needs_opendkim = pytest.mark.skipif(not shutil.which("opendkim"), reason="opendkim isn't installed")
@@ -100,6 +102,45 @@ def test_opendkim_that_hangs_does_not_serve_although_it_can_be_connected_to(tmp_
         with pytest.raises(RelayError, match=r"no answer within 0\.5 s"):
             milter.probe(f"unix:{tmp_path}/opendkim.sock", timeout=0.5)
         daemon.kill()
+
+
+@needs_opendkim
+@pytest.mark.parametrize(("sender", "signed"), [("a@example.org", True), ("a@example.net", False)])
+def test_opendkim_tells_what_it_does_to_a_message(tmp_path: Path, sender: str, signed: bool) -> None:
+    key = tmp_path / "key"
+    keys.generate_key(str(key))
+    config = tmp_path / "opendkim.conf"
+    config.write_text(
+        f"Mode s\nSyslog no\nSocket local:{tmp_path}/s\nDomain example.org\nSelector s1\nKeyFile {key}\n"
+        "InternalHosts 127.0.0.1\nRequireSafeKeys no\n",
+        encoding="utf-8",
+    )
+    with subprocess.Popen(["opendkim", "-f", "-x", str(config)]) as daemon:
+        until_it_serves(lambda: milter.probe(f"unix:{tmp_path}/s"))
+        headers = {"From": f"<{sender}>", "To": "<b@example.com>", "Subject": "A test"}
+        said = milter.treated(f"unix:{tmp_path}/s", "127.0.0.1", sender, headers, b"A test.\r\n")
+        daemon.kill()
+    assert said.becomes == "accepted"
+    assert any(name == "DKIM-Signature" and "d=example.org" in value for name, value in said.headers) is signed
+
+
+@pytest.mark.parametrize(
+    ("answers", "becomes"),
+    [([b"c"] * 8 + [b"q", b"c"], "quarantined"), ([b"c", b"c", b"c", b"y550 5.7.1 No\0"], "refused"),
+     ([b"c"] * 8 + [b"p", b"t"], "put off"), ([b"a"], "accepted"), ([b"c"] * 7 + [b"s", b"d"], "discarded")],
+)  # fmt: skip
+def test_what_becomes_of_a_message_is_the_milters_last_word(
+    listening: Listening, answers: list[bytes], becomes: str
+) -> None:
+    def filters(connection: socket.socket) -> None:
+        said = [b"O" + struct.pack(">3I", 6, 0, 0), *answers]
+        for each in said:
+            if each not in (b"p", b"q") and not connection.recv(1 << 16):
+                return
+            connection.sendall(struct.pack(">I", len(each)) + each)
+        connection.recv(1 << 16)
+
+    assert milter.treated(listening(filters), "127.0.0.1", "a@example.org", {"From": "a"}, b"").becomes == becomes
 
 
 def test_a_socket_that_is_not_there_is_named(tmp_path: Path) -> None:

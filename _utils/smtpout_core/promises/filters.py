@@ -6,35 +6,15 @@ users that their files name, and no program of the site's is run by any of them.
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 import shlex
 import shutil
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from smtpout_core.daemons.clamav import eicar
 from smtpout_core.daemons.postfix import aside
-
-# The EICAR test file by its hexadecimal form (clamav's "Creating signatures", extended signatures), and not in clear
-# text, or a scanner would take this file away.
-EICAR = "58354f2150254041505b345c505a58353428505e2937434329377d2445494341522d5354414e44415244"
-VIRUS = bytes.fromhex(EICAR + "2d414e544956495255532d544553542d46494c452124482b482a")
-"""The whole of it."""
-
-
-def _attached() -> bytes:
-    """Return the virus as it comes by mail: in an archive, as base64 (RFC 2045, 6.8)."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("eicar.com"), VIRUS, zipfile.ZIP_DEFLATED)
-    return base64.encodebytes(packed.getvalue())
-
-
-ATTACHED = _attached()
-SIGNATURES = f"Eicar-Test-Signature:0:*:{EICAR}\n"
 
 # Options of the filters that name a place, a program of the site's, or what only a service needs.
 CLAMD = {
@@ -93,7 +73,7 @@ def _logins(tmp: Path, settings: dict[str, Any], staged: Mapping[str, str], pref
 def _scanner(tmp: Path, clamav: dict[str, Any], staged: Mapping[str, str], prefix: str) -> None:
     """Lay out clamd with one signature, and the milter that asks it."""
     aside.make_folder(tmp / "signatures", 0o755)
-    write(tmp / "signatures/eicar.ndb", SIGNATURES)
+    write(tmp / "signatures/eicar.ndb", eicar.SIGNATURE)
     for room, options, without in (("clamd", CLAMD, CLAMD_WITHOUT), ("milter", MILTER, MILTER_WITHOUT)):
         path = clamav[room]["configuration"]
         text = _with_options(_read(staged[path], prefix), options, without)

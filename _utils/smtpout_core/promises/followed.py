@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from typing import NamedTuple
 
-from smtpout_core.promises import dialogue, filters
+from smtpout_core.daemons.clamav import eicar
+from smtpout_core.promises import dialogue
 from smtpout_core.promises.chain import Arrived, Chain
 from smtpout_core.promises.dialogue import Reply
 from smtpout_core.promises.promise import MESSAGES, SENDMAIL, Content, Question
@@ -161,5 +162,5 @@ def _message(question: Question, token: str) -> bytes:
         f'{head}Content-Type: multipart/mixed; boundary="{token}"\n\n--{token}\nContent-Type: text/plain\n\n'
         f"A virus is attached, for scanners' tests.\n--{token}\nContent-Type: application/zip\n"
         'Content-Transfer-Encoding: base64\nContent-Disposition: attachment; filename="eicar.zip"\n\n'
-        f"{filters.ATTACHED.decode()}--{token}--\n"
+        f"{eicar.ATTACHED.decode()}--{token}--\n"
     ).encode()

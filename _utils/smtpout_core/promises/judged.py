@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from smtpout_core import packages
+from smtpout_core.daemons.clamav import eicar
 from smtpout_core.daemons.opendkim import keys
-from smtpout_core.promises import filters, world
+from smtpout_core.errors import NotInstalledError
+from smtpout_core.promises import world
 from smtpout_core.promises.chain import Arrived, Chain
 from smtpout_core.promises.followed import Seen
 from smtpout_core.promises.handing import Handed
@@ -66,7 +68,7 @@ def _passed(seen: Seen) -> str:
         return f"not asked: {seen.reply}"
     if seen.arrived:
         return "it is taken, and leaves"
-    if any(filters.ATTACHED in each.message for each in seen.carried):
+    if any(eicar.ATTACHED in each.message for each in seen.carried):
         return "it comes back to its sender, the virus with it"
     return f"it {seen.elsewhere}" if seen.moving else ""
 
@@ -171,9 +173,9 @@ class Signers:
     def _verified(self, message: bytes, signer: tuple[str, str]) -> str:
         """Return why a signature isn't what a receiver takes, with the key's own public half for the record."""
         try:
-            dkim = importlib.import_module("dkim")
-        except ImportError:
-            return "its signature can't be verified: dkimpy is missing from Salt's Python"
+            dkim = packages.imported("dkim", "dkimpy")
+        except NotInstalledError as missing:
+            return f"its signature can't be verified: {missing}"
         record = f"v=DKIM1; k=rsa; p={keys.key_info(self.keys[signer])['public']}".encode()
         mail = message.replace(b"\n", b"\r\n")
         try:

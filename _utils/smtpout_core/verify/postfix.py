@@ -8,6 +8,7 @@ from typing import Any
 
 from smtpout_core.daemons.postfix import conf, listen, smtp
 from smtpout_core.errors import RelayError
+from smtpout_core.site.rules.promises import not_promised
 
 
 def greeting(settings: dict[str, Any]) -> str:
@@ -24,15 +25,21 @@ def has_tls(settings: dict[str, Any]) -> bool:
 
 
 def users_greeted(settings: dict[str, Any], service: str) -> str:
-    """Return that users get a greeting; raise with what they get instead, as while the directory doesn't answer."""
+    """Return that users get a greeting, TLS and a login; raise with what they get instead.
+
+    Where the site takes it back that users send, what they need for it is its own affair.
+    """
     patience = settings["directory"]["timeout"] + 10  # Postfix asks the directory first
+    secured = "users_send" not in not_promised(settings)
     places = []
     for endpoint in _endpoints(settings, service):
-        answer = smtp.greeting(endpoint, patience)
+        answer = smtp.greeting(endpoint, patience, secured=secured)
         if answer.code != 220:
             # What only the directory table of main.cf's users_client_restrictions answers with.
             why = "; so it does while Postfix can't ask the directory: look there first" if answer.code == 451 else ""
             raise RelayError(f"{endpoint.place} greets users with {answer.code} {answer.text}{why}")
+        if secured and "auth" not in answer.offers:
+            raise RelayError(f"{endpoint.place} offers no login, and {', '.join(answer.offers) or 'nothing'} instead")
         places.append(endpoint.place)
     return f"{' and '.join(places)} {'greets' if len(places) == 1 else 'greet'}"
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import smtplib
 import socket
-import ssl
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from smtpout_core.daemons.postfix import conf, listen
+from smtpout_core.daemons.postfix import aside, conf, listen
 from smtpout_core.errors import RelayError
 
 # Answers to EHLO of one that took what came before it for a command: not understood (RFC 5321, 4.2.2), or the end.
@@ -45,18 +44,15 @@ class _Client(smtplib.SMTP):
             # The first version of the protocol (haproxy.org, proxy-protocol.txt, 2.1), as a client on this host.
             family = "TCP6" if ":" in host else "TCP4"
             connection.sendall(f"PROXY {family} {host} {host} {connection.getsockname()[1]} {port}\r\n".encode())
-        if self._endpoint.tls:
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # by address, and maybe self-made
-            connection = context.wrap_socket(connection)
-        return connection
+        return aside.trusting().wrap_socket(connection) if self._endpoint.tls else connection
 
 
-def greeting(endpoint: listen.Endpoint, timeout: float = 10) -> Greeting:
+def greeting(endpoint: listen.Endpoint, timeout: float = 10, *, secured: bool = False) -> Greeting:
     """Return what an endpoint says to a client.
 
     :param endpoint: where to connect, and how.
     :param timeout: seconds to wait for each answer.
+    :param secured: what it offers with TLS, where it has that; the certificate is looked at elsewhere.
     :raises RelayError: nobody listens, or the answer isn't SMTP's.
     """
     try:
@@ -68,6 +64,10 @@ def greeting(endpoint: listen.Endpoint, timeout: float = 10) -> Greeting:
                 raise smtplib.SMTPResponseException(code, text)
             if code == 220 and (answer := client.ehlo())[0] in UNHEARD:
                 raise smtplib.SMTPResponseException(*answer)
+            if secured and code == 220 and client.has_extn("starttls"):
+                if (answer := client.starttls(context=aside.trusting()))[0] != 220:
+                    raise smtplib.SMTPResponseException(*answer)
+                client.ehlo()
             return Greeting(code, text.decode(errors="replace"), dict(client.esmtp_features))
     except (OSError, smtplib.SMTPException) as error:
         how = " after a line of the PROXY protocol" if endpoint.proxy else ""
