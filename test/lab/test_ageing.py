@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from smtpout_core.daemons.postfix import certificate
 
-from lab.checks import verify
+from lab.checks import publish_keys, salt, verify
 from lab.conftest import Applied
 from lab.host import Host
 from lab.whole import changed
@@ -22,6 +22,7 @@ def relay(on_bookworm: Applied) -> Iterator[Host]:
     """Return the relay's host; afterwards its certificate, its queue, its aliases and the pillar are as before."""
     relay = on_bookworm.lab.host("relay")
     relay.run(["cp", "-p", SERVED, "/root/served.pem"])
+    publish_keys(on_bookworm.lab)
     yield relay
     relay.run(["cp", "-p", "/root/served.pem", SERVED])
     relay.run(["postsuper", "-d", "ALL"])
@@ -57,6 +58,17 @@ def test_a_certificate_that_ends_has_another_name_or_can_be_read_by_everybody_is
     assert not any("is good for" in sentence for sentence in warned(on_bookworm, certificate_days=8))
     relay.write(SERVED, certificate.self_signed("another.dom", days=0).decode())
     assert f"{SERVED} ended on " in warned(on_bookworm)["the certificate is good for 30 days"]
+
+
+def test_a_certificate_that_postfix_can_not_use_is_seen_by_the_users_ports(on_bookworm: Applied, relay: Host) -> None:
+    relay.write(SERVED, "no certificate")
+    relay.run(["systemctl", "reload", "postfix"])
+    failed = {each["check"]: each["seen"] for each in verify(on_bookworm.lab, "failed")}
+    assert " offers no login, and " in failed["users are served on port 587"]
+    assert "does not answer as a mail server: " in failed["users are served on port 465"]
+    assert failed["Postfix greets and offers what it should"].startswith("it does not offer STARTTLS")
+    relay.run(["cp", "-p", "/root/served.pem", SERVED])
+    relay.run(["systemctl", "reload", "postfix"])
 
 
 def test_mail_that_waits_grows_old_or_is_held_is_told(on_bookworm: Applied, relay: Host) -> None:
@@ -102,3 +114,18 @@ def test_mail_to_root_that_nobody_reads_is_told_until_somebody_is_named(on_bookw
         assert warned(on_bookworm) == {}
     finally:
         relay.run(["sh", "-euc", "cp -p /root/aliases /etc/aliases && newaliases"])
+
+
+def test_a_record_with_another_key_than_the_one_that_signs_is_told(on_bookworm: Applied, relay: Host) -> None:
+    relay.run(["true"])
+    sentence = "receivers find the keys that mail is signed with"
+    record = salt(on_bookworm.lab, "opendkim.public_records").replace("domain02.dom", "domain03.dom")
+    record = record.replace("domain01.dom", "domain02.dom")
+    on_bookworm.lab.host("outside").run(["/usr/local/lib/lab/publish", "-"], input=record + "\n")
+    try:
+        told = warned(on_bookworm)
+    finally:
+        publish_keys(on_bookworm.lab)
+    assert told.keys() == {sentence}
+    key = "/etc/opendkim/keys/domain02.dom.default.private"
+    assert told[sentence].startswith(f"default._domainkey.domain02.dom.: DNS has another key than {key}\n")

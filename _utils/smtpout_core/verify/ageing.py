@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,17 @@ from typing import Any, Generic, TypeVar
 
 from smtpout_core import command
 from smtpout_core.daemons import clamav
+from smtpout_core.daemons.opendkim import keys, record
 from smtpout_core.daemons.postfix import certificate, conf, queue
 from smtpout_core.directory import servers
-from smtpout_core.errors import Doubt
+from smtpout_core.errors import Doubt, NotInstalledError, RelayError
 from smtpout_core.host import STATE_DIR
 
 DAY = 86_400
+RECORDS = 32
+"""Domains whose keys' records are asked for."""
+SHOWN = 3
+"""Of which are said what is wrong."""
 FROM_LINE = re.compile(rb"From .*(\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4})")
 """What each message of a mailbox begins with (mbox(5), asctime(3))."""
 
@@ -48,6 +54,8 @@ def checks(settings: dict[str, Any]) -> Iterator[tuple[str, Callable[[], str]]]:
         yield f"the directory's certificates are good for {days} days", lambda: _directory_ends(settings, days)
     if settings["clamav"]["enabled"]:
         yield "the scanner's signatures are new", lambda: _signatures(settings, warn["signature_days"])
+    if settings["opendkim"]["enabled"]:
+        yield "receivers find the keys that mail is signed with", lambda: _records(settings)
     yield "mail leaves the relay", lambda: _deferred(waiting(), warn["queue"])
     yield "no message waits for long", lambda: _oldest(waiting(), warn["oldest_hours"])
     yield "no message is held and forgotten", lambda: _held(waiting(), warn["held"])
@@ -129,6 +137,31 @@ def _signatures(settings: dict[str, Any], most: int) -> str:
         unit = settings["clamav"]["freshclam"]["service"]
         raise Doubt(f"{seen}: newer viruses pass (systemctl status {unit}; journalctl -u {unit})")
     return seen
+
+
+def _records(settings: dict[str, Any]) -> str:
+    """Return whose records hold what is signed with, of so many domains; receivers take a wrong one for a forgery."""
+    signing = settings["opendkim"]["signing_keys"]
+    asked = signing[:RECORDS]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        faults = [fault for fault in pool.map(_record, asked) if fault]
+    if faults:
+        more = f"\nand {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        advice = "`opendkim.public_records` prints what to publish"
+        raise Doubt("\n".join(faults[:SHOWN]) + f"{more}\n{advice}")
+    return f"{len(asked)} of {len(signing)} domains' records were asked for"
+
+
+def _record(key: dict[str, Any]) -> str:
+    """Return what is wrong with a key's record."""
+    try:
+        if keys.key_matches_record(key["path"], key["domain"], key["selector"]):
+            return ""
+    except NotInstalledError:
+        raise
+    except RelayError as error:
+        return str(error)
+    return f"{record.name(key['domain'], key['selector'])}: DNS has another key than {key['path']}"
 
 
 def _deferred(waiting: queue.Waiting, most: int) -> str:
