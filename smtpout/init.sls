@@ -9,4 +9,5 @@ include:
   - smtpout.opendkim
   - smtpout.postfix
   - smtpout.firewall
+  - smtpout.watch
   - smtpout.verify

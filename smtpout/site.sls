@@ -8,6 +8,7 @@ include:
   - smtpout.clamav
   - smtpout.opendkim
   - smtpout.postfix
+  - smtpout.watch
 
 {%- if settings.valid %}
 

@@ -4,12 +4,13 @@ A plain package: nothing of Salt is imported and no dunder is read in it. What a
 the formula's files) comes in as an argument, a :class:`smtpout_core.host.Host`, so that a timer with the distribution's
 own Python can use it as well. Its floors, from the ground; each imports from those below it only:
 
-    errors, files, folder, command, sockets, listener, host, code
+    errors, files, folder, command, packages, sockets, listener, host, code
     site                            from the pillar to the settings; pure, asks no host
     change                          the transaction; knows no mail
     directory, guard                the directory; firewall and SELinux
     daemons                         one description a daemon; what is asked of it
-    verify                          what the running relay is asked
+    promises                        what a trial of the chain is asked
+    verify                          what the running relay is asked, by an apply and by the watch
 
 Salt finds it beside its own ``utils``: the loader has that folder on the path while it loads a file. So a module or a
 state imports it at its top, after :func:`fresh`.

@@ -14,7 +14,7 @@ FILES = sorted(CORE.rglob("*.py"))
 # From the ground up; what stands on one floor may import from it, too.
 FLOORS = [
     {"errors"},
-    {"code", "command", "files", "folder", "listener", "sockets"},
+    {"code", "command", "files", "folder", "listener", "packages", "sockets"},
     {"host"},
     {"site"},
     {"change"},

@@ -214,9 +214,7 @@ class Transaction:
         return steps
 
     def _checked(self, wanted: Wanted, outcome: Outcome, stage: Stage, whole: Mapping[str, Any]) -> dict[str, Any]:
-        """Have all of it checked before anything is touched; return what is ``proven`` to work and ``promised``, by what
-        ``terms``.
-        """
+        """Have all checked before anything is touched; return what is ``proven``, ``promised``, and the ``terms``."""
         steps = list(outcome.steps.values())
         complaints = list(checking.complaints(steps, stage, self.host, outcome.notes))
         proven, failed = checking.tried(steps, whole["proven"], self.host, outcome.notes)

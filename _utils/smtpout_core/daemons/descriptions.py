@@ -15,6 +15,7 @@ from smtpout_core.daemons.opendkim import daemon as opendkim_daemon
 from smtpout_core.daemons.postfix import daemon as postfix_daemon
 from smtpout_core.daemons.postfix import smtp
 from smtpout_core.daemons.saslauthd import daemon as saslauthd_daemon
+from smtpout_core.daemons.watch import daemon as watch_daemon
 from smtpout_core.guard import openings
 from smtpout_core.host import Host
 
@@ -24,6 +25,7 @@ DAEMONS: tuple[Callable[[dict[str, Any], Host], list[Daemon]], ...] = (
     opendkim_daemon.described,
     postfix_daemon.described,
     openings.described,
+    watch_daemon.described,
 )
 """In the order of activation: a partner before the one that is told of it."""
 

@@ -7,15 +7,15 @@ Needs ldap3 in Salt's own Python; without it every function here raises ``NotIns
 from __future__ import annotations
 
 import contextlib
-import importlib
 import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from smtpout_core import packages
 from smtpout_core.change.parts import Trial
 from smtpout_core.directory import filters, servers
-from smtpout_core.errors import NotInstalledError, RelayError
+from smtpout_core.errors import RelayError
 
 # What Active Directory (and Samba) add to "invalid credentials": the Win32 error in hexadecimal, [MS-ERREF] 2.2.
 AD_SUBCODES = {
@@ -175,18 +175,8 @@ def entries(
 
 def _site(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the site's directory settings, which nothing can be done with without ldap3."""
-    _ldap3()
+    packages.imported("ldap3", "ldap3")
     return settings["directory"]
-
-
-def _ldap3() -> Any:
-    """Return ldap3, which a state may have installed since this module was loaded."""
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module("ldap3")
-    except ImportError:
-        said = "ldap3 is missing from Salt's Python; install it with `salt-pip install ldap3`, or Salt's own `pip`"
-        raise NotInstalledError(said) from None
 
 
 def _server_fault(server: str, site: dict[str, Any]) -> RelayError | None:
@@ -226,7 +216,7 @@ def _check_filter(connection: Any, site: dict[str, Any], path: str, pattern: str
 
 def _check_base(connection: Any, site: dict[str, Any]) -> None:
     """Raise when the base can't be read."""
-    ldap3 = _ldap3()
+    ldap3 = packages.imported("ldap3", "ldap3")
     wrong = f"smtpout:directory:base: {site['base']}"
     try:
         connection.search(site["base"], "(objectClass=*)", ldap3.BASE, attributes=[ldap3.NO_ATTRIBUTES])
@@ -248,7 +238,7 @@ def _search(
     most: int = 0,
 ) -> list[dict[str, Any]]:
     """Return the entries that a filter finds, ``most`` at most; ``path`` is the setting that the filter comes from."""
-    ldap3 = _ldap3()
+    ldap3 = packages.imported("ldap3", "ldap3")
     scopes = {"sub": ldap3.SUBTREE, "one": ldap3.LEVEL, "base": ldap3.BASE}
     whole = _parenthesised(ldap_filter)
     try:
@@ -290,7 +280,7 @@ def _serving(site: dict[str, Any]) -> Iterator[Any]:
 @contextlib.contextmanager
 def _bound(server: str, site: dict[str, Any]) -> Iterator[Any]:
     """Yield a connection that is bound as the site's account."""
-    ldap3 = _ldap3()
+    ldap3 = packages.imported("ldap3", "ldap3")
     host, port, encrypted = servers.address(server)
     timeout = site["timeout"]
     servers.check_reachable(host, port, timeout)

@@ -5,8 +5,9 @@ Needs ldap3, as :mod:`smtpout_core.directory.ask` does, which asks with them.
 
 from __future__ import annotations
 
-import importlib
 import re
+
+from smtpout_core import packages
 
 
 def postfix(pattern: str, address: str) -> str | None:
@@ -43,4 +44,4 @@ def _labels(domain: str) -> dict[str, str]:
 
 def _escaped(value: str) -> str:
     """Return a value as RFC 4515 wants it in a filter."""
-    return importlib.import_module("ldap3.utils.conv").escape_filter_chars(value)
+    return packages.imported("ldap3.utils.conv", "ldap3").escape_filter_chars(value)

@@ -64,6 +64,7 @@ def derived(
     :param grains: the minion's.
     """
     site = _in_one_form(site)
+    site["watch"]["enabled"] &= "python" in facts["watch"]
     made = merged(facts, site)
     made.setdefault("repositories", [])
     made["hostname"] = site.get("hostname") or grains["fqdn"]
@@ -84,7 +85,7 @@ def derived(
 
 def _packages(site: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     """Return the distribution's packages: of each daemon that is to run, and of the types of map that the site uses."""
-    rooms = ["postfix", "saslauthd", *(room for room in ("clamav", "opendkim") if site[room]["enabled"])]
+    rooms = ["postfix", "saslauthd", *(room for room in ("clamav", "opendkim", "watch") if site[room]["enabled"])]
     kinds = [site["postfix"].get("map_type"), *(table.get("type") for table in site["postfix"]["maps"].values())]
     of_maps = facts["postfix"]["map_packages"]
     return sorted(

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from smtpout_core.daemons.postfix import conf, nexthop
+from smtpout_core.daemons.watch import record
 from smtpout_core.directory import ask
 from smtpout_core.errors import Doubt, RelayError
 from smtpout_core.host import Host
@@ -88,6 +89,9 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
         asked.append(Check("the delivery layer answers", "", partial(_delivery, settings), own=False))
         asked.append(Check("mail gets out", "", partial(_outside, settings), own=False))
     asked += [Check(sentence, "", ask, own=False) for sentence, ask in ageing.checks(settings)]
+    if settings["watch"]["enabled"]:
+        look = partial(record.seen, settings["watch"]["minutes"], record.PATH)
+        asked.append(Check("the relay is looked at between applies", record.TIMER, look, own=False))
     asked.append(Check("the directory answers as the pillar says", "", partial(_directory, settings), own=False))
     return asked
 

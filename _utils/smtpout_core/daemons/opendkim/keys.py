@@ -13,10 +13,8 @@ import base64
 import contextlib
 import errno
 import functools
-import importlib
 import os
 import stat
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
@@ -24,10 +22,10 @@ from typing import IO, Any
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from smtpout_core import files
+from smtpout_core import files, packages
 from smtpout_core.daemons.opendkim import proofs
 from smtpout_core.daemons.opendkim import record as records
-from smtpout_core.errors import NotInstalledError, RelayError
+from smtpout_core.errors import RelayError
 from smtpout_core.site import private_key
 
 # RFC 8301, section 3.2: signers use 1024 bits at least, verifiers have to handle 1024 to 4096.
@@ -248,13 +246,7 @@ def test_signature(
     :param timeout: likewise.
     :raises RelayError: with the reason where the signature doesn't verify.
     """
-    try:
-        dkim = importlib.import_module("dkim")  # late: a state of the same run may have installed it
-    except ImportError:
-        raise NotInstalledError(
-            f"dkimpy is missing from Salt's Python ({sys.executable}); "
-            "the state `Salt's Python has what the formula needs` installs it"
-        ) from None
+    dkim = packages.imported("dkim", "dkimpy")
     if record is None:
         record = records.published(domain, selector, nameserver, port, timeout)
     name, value = records.name(domain, selector), records.joined(record)
@@ -309,7 +301,7 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
 def _load(pem: bytes, source: str) -> rsa.RSAPrivateKey:
     """Return the RSA private key of a PEM text that came from ``source``."""
     try:
-        key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
+        key = private_key.read(pem)
         if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= LEAST_BITS and private_key.whole(key):
             return key
     except TypeError:

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import base64
-import importlib
 import re
-import sys
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from smtpout_core.errors import NotInstalledError, RelayError
+from smtpout_core import packages
+from smtpout_core.errors import RelayError
 
 
 def name(domain: str, selector: str) -> str:
@@ -94,14 +93,8 @@ def published(domain: str, selector: str, nameserver: str | None = None, port: i
     :raises RelayError: DNS has no such record, has several (RFC 6376, section 3.6.2.2: receivers may take
         any), or doesn't answer.
     """
-    try:
-        resolvers = importlib.import_module("dns.resolver")  # late: a state of the same run may have installed it
-        failures = importlib.import_module("dns.exception")
-    except ImportError:
-        raise NotInstalledError(
-            f"dnspython is missing from Salt's Python ({sys.executable}); "
-            "the state `Salt's Python has what the formula needs` installs it"
-        ) from None
+    resolvers = packages.imported("dns.resolver", "dnspython")
+    failures = packages.imported("dns.exception", "dnspython")
     where = name(domain, selector)
     try:
         resolver = resolvers.Resolver(configure=nameserver is None)

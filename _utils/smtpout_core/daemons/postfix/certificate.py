@@ -78,7 +78,7 @@ def info(path: str) -> dict[str, Any]:
     """
     try:
         with open(path, "rb") as file:
-            certificate = x509.load_pem_x509_certificates(file.read())[0]
+            certificate = x509.load_pem_x509_certificate(file.read())
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = {str(name.value) for name in alternatives}
     except OSError as error:
@@ -89,15 +89,23 @@ def info(path: str) -> dict[str, Any]:
         names = set()
     organisations = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     self_signed = certificate.issuer == certificate.subject
-    left = certificate.not_valid_after_utc - dt.datetime.now(dt.timezone.utc)
+    end = _end(certificate)
+    left = end - dt.datetime.now(dt.timezone.utc)
     return {
         "subject": certificate.subject.rfc4514_string(),
         "names": sorted(names),
-        "not_after": certificate.not_valid_after_utc.isoformat(),
+        "not_after": end.isoformat(),
         "days_left": left.days,
         "self_signed": self_signed,
         "self_made": self_signed and [organisation.value for organisation in organisations] == [MAKER],
     }
+
+
+def _end(certificate: x509.Certificate) -> dt.datetime:
+    """Return until when a certificate is good; Debian 12's cryptography (38) has it without a time zone."""
+    if hasattr(certificate, "not_valid_after_utc"):
+        return certificate.not_valid_after_utc
+    return certificate.not_valid_after.replace(tzinfo=dt.timezone.utc)
 
 
 def faults(path: str) -> Iterator[str]:

@@ -5,7 +5,6 @@ A nexthop is written as transport(5) has it: ``smtp:[172.16.11.96]:25``, ``lmtp:
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import smtplib
@@ -14,6 +13,7 @@ import ssl
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from smtpout_core import packages
 from smtpout_core.daemons.postfix import conf
 from smtpout_core.errors import RelayError
 
@@ -110,8 +110,8 @@ def hosts(nexthop: Nexthop) -> list[str]:
     """
     if not nexthop.looked_up:
         return [nexthop.host]
-    resolvers = importlib.import_module("dns.resolver")  # late: a state of the same run may have installed it
-    failures = importlib.import_module("dns.exception")
+    resolvers = packages.imported("dns.resolver", "dnspython")
+    failures = packages.imported("dns.exception", "dnspython")
     try:
         answer = sorted(resolvers.resolve(nexthop.host, "MX", lifetime=PATIENCE), key=lambda each: each.preference)
     except (resolvers.NXDOMAIN, resolvers.NoAnswer):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from smtpout_core.site import private_key
@@ -37,7 +36,7 @@ def _keys(site: Site, _facts: dict[str, Any]) -> Found:
 
 def _unusable(pem: str) -> str | None:
     try:
-        key = serialization.load_pem_private_key(pem.encode(), password=None, unsafe_skip_rsa_key_validation=True)
+        key = private_key.read(pem.encode())
     except (TypeError, ValueError, UnsupportedAlgorithm):
         return UNREADABLE
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < 1024:
