@@ -399,13 +399,65 @@ def state(number: int, **facts: Any) -> dict[str, dict[str, Any]]:
     return {name: {"__id__": name, "name": name, "__run_num__": number, "result": True, "changes": {}, **facts}}
 
 
-def test_report_keeps_the_order_of_the_run_and_never_shows_values() -> None:
+def site_state(changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the return of one of the formula's states that masks what differs."""
+    facts = {"__id__": "Postfix runs", "name": "Postfix runs", "result": True, "changes": changes}
+    return {"smtpout_site_|-Postfix runs_|-Postfix runs_|-runs": facts}
+
+
+def below(changes: dict[str, Any], *, test: bool = True, verbose: bool = False) -> list[str]:
+    """Return what is shown below the line of a state of the site."""
+    _first, *lines = apply.report(site_state(changes), test, verbose)[0]
+    assert all(line.startswith(" " * 11) for line in lines)
+    return [line[11:] for line in lines]
+
+
+def unified(count: int, hunk: str = "@@ -1,9 +1,9 @@") -> dict[str, str]:
+    """Return a file's changes, of so many lines."""
+    return {"diff": f"--- /etc/x\n+++ /etc/x\n{hunk}\n" + "+line\n" * count, "mode": "0644 -> 0600"}
+
+
+def test_report_keeps_the_order_of_the_run_and_shows_no_values_of_another_formula() -> None:
     result = state(2, changes={"/etc/postfix/sasl": {"diff": "-old\n+Pass2016Mail"}}) | state(
         1, name="/etc/aliases", changes={"diff": "+Pass2016Mail", "mode": "0600"}
     )
-    lines, closing, status = apply.report(result, False, False)
-    assert lines == ["  changed  State 1: /etc/aliases: diff, mode", "  changed  State 2: /etc/postfix/sasl"]
-    assert (closing, status) == ("applied, 2 states, 2 changed, 0 failed", 0)
+    for verbose in (False, True):
+        lines, closing, status = apply.report(result, False, verbose)
+        assert lines == ["  changed  State 1: /etc/aliases: diff, mode", "  changed  State 2: /etc/postfix/sasl"]
+        assert (closing, status) == ("applied, 2 states, 2 changed, 0 failed", 0)
+
+
+def test_a_dry_run_shows_what_differs_and_an_apply_where_it_is_asked_to() -> None:
+    changes = {"/etc/x": unified(1), "generation": {"old": "1", "new": "2"}, "service": "reloaded"}
+    shown = ["--- /etc/x", "+++ /etc/x", "@@ -1,9 +1,9 @@", "+line"]
+    assert below(changes) == shown
+    assert below(changes, test=False) == []
+    assert below(changes, test=False, verbose=True) == shown
+
+
+def test_what_is_said_in_place_of_a_difference_names_its_file() -> None:
+    gone = {"opendkim": {"/etc/opendkim.conf": {"diff": "removed"}}}
+    secret = {"/etc/saslauthd.conf": {"diff": "only what is secret changed (not shown)"}}
+    assert below(gone | secret) == [
+        "/etc/opendkim.conf: removed",
+        "/etc/saslauthd.conf: only what is secret changed (not shown)",
+    ]
+
+
+def test_a_table_shows_the_entries_that_go_and_come() -> None:
+    table = {"added": {"a.dom": "OK"}, "removed": {"b.dom": "OK"}, "changed": {"c.dom": {"old": "1", "new": "2"}}}
+    shown = ["--- /etc/t", "+++ /etc/t", "-b.dom OK", "+a.dom OK", "-c.dom 1", "+c.dom 2"]
+    assert below({"/etc/t": table}) == shown
+    assert below({"/etc/t": table | {"more": {"added": 3}}}) == [*shown, "... 3 more entries"]
+    assert below({"/etc/t": {"files": {"/etc/t.lmdb": {"old": "missing", "new": "root:root 0644"}}}}) == []
+
+
+def test_a_long_difference_is_cut_and_a_new_file_counted_unless_all_is_asked_for() -> None:
+    cut = below({"/etc/x": unified(60)})
+    assert cut[47:] == ["+line", "+line", "+line", "... 13 more lines; --verbose shows them"]
+    new = {"/etc/x": unified(60, "@@ -0,0 +1,60 @@")}
+    assert below(new) == ["/etc/x: 60 lines, and none before; --verbose shows them"]
+    assert below(new, verbose=True)[3:] == ["+line"] * 60
 
 
 def test_report_says_what_became_of_a_service() -> None:
