@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,9 +75,23 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what a suite has to show for itself."""
+    """Print what a suite has to show for itself, and how long each took."""
     for line in config.stash.get(SUMMARY, []):
         terminalreporter.write_line(line)
+    for suite, seconds in suites(report for reports in terminalreporter.stats.values() for report in reports):
+        terminalreporter.write_line(f"{seconds:6.0f} s  {suite}")
+
+
+def suites(reports: Iterable[Any]) -> list[tuple[str, float]]:
+    """Return each suite with its seconds, the longest first; a relay's boot is in those of the first that asks for it.
+
+    :param reports: all that pytest keeps of a run; of another process's tests as well.
+    """
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for report in reports:
+        if isinstance(report, pytest.TestReport):
+            seconds[report.nodeid.partition("::")[0]] += report.duration
+    return sorted(seconds.items(), key=lambda each: -each[1])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
