@@ -87,5 +87,5 @@ RULES: list[Rule] = [
     (_encryption, ("directory:servers", "directory:start_tls", "directory:ca_file")),
     (_servers, ("directory:servers",)),
     (_searches, ("directory:login", "directory:recipients", "directory:senders", "directory:login_attribute")),
-    (_verify, ("verify:user", "verify:outside", "directory:login")),
+    (_verify, ("domains", "verify:user", "verify:outside", "directory:login")),
 ]
