@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from minions import Settings
+from salt.loader import minion_mods
+from support import minion_opts
 
 
 def test_the_example_is_right(settings: Settings, site: dict[str, Any]) -> None:
@@ -72,6 +75,17 @@ def test_a_type_of_map_that_has_a_package_of_its_own_brings_it(settings: Setting
     assert {"postfix-pcre", "postfix-cdb"}.isdisjoint(settings(site)["packages"])
     own = {"map_type": "cdb", "maps": {"headers": {"type": "pcre", "entries": {"/^X-/": "IGNORE"}}}}
     assert {"postfix-pcre", "postfix-cdb"} <= set(settings(site | {"postfix": own})["packages"])
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_what_selinux_is_told_with_is_installed_where_it_runs(
+    tmp_path: Path, site: dict[str, Any], running: bool
+) -> None:
+    grains = {"os": "AlmaLinux", "osmajorrelease": 9, "fqdn": "relay.example.com", "selinux": {"enabled": running}}
+    made = minion_mods(minion_opts(tmp_path, pillar={"smtpout": site}, grains=grains))["smtpout.settings"]()
+    assert made["errors"] == []
+    assert ("policycoreutils-python-utils" in made["packages"]) == running
+    assert "postfix" in made["packages"]
 
 
 @pytest.mark.parametrize(

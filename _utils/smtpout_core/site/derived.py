@@ -68,7 +68,6 @@ def derived(
     made = merged(facts, site)
     made.setdefault("repositories", [])
     made["hostname"] = site.get("hostname") or grains["fqdn"]
-    made["packages"] = _packages(site, facts)
     made["directory"] |= _searches(site) | {"authorities": _authorities(made)}
     made["opendkim"] |= _signing(site, made["opendkim"])
     made["opendkim"].setdefault("nameservers", grains.get("dns", {}).get("nameservers", []))
@@ -78,18 +77,18 @@ def derived(
     made["postfix"] |= _relaying(site, made, services)
     made["firewall"]["services"] = _let_in(facts["firewall"]["services"], made["postfix"]["services"])
     made["selinux"] |= _labelled(made, grains)
-    if made["selinux"]["active"]:
-        made["packages"] = sorted({*made["packages"], *made["selinux"]["packages"]})
+    made["packages"] = _packages(site, made)
     return made
 
 
-def _packages(site: dict[str, Any], facts: dict[str, Any]) -> list[str]:
-    """Return the distribution's packages: of each daemon that is to run, and of the types of map that the site uses."""
-    rooms = ["postfix", "saslauthd", *(room for room in ("clamav", "opendkim", "watch") if site[room]["enabled"])]
+def _packages(site: dict[str, Any], made: dict[str, Any]) -> list[str]:
+    """Return the distribution's packages: of each room that is not switched off, and of the types of map in use."""
+    rooms = [room for room in made.values() if isinstance(room, dict) and "packages" in room]
+    used = [room for room in rooms if room.get("enabled", True) and room.get("active", True)]
     kinds = [site["postfix"].get("map_type"), *(table.get("type") for table in site["postfix"]["maps"].values())]
-    of_maps = facts["postfix"]["map_packages"]
+    of_maps = made["postfix"]["map_packages"]
     return sorted(
-        {name for room in rooms for name in facts[room]["packages"]}
+        {name for room in used for name in room["packages"]}
         | {name for kind in kinds for name in of_maps.get(kind, [])}
     )
 
