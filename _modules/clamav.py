@@ -1,4 +1,4 @@
-"""Ask clamd over its own protocol, check ClamAV's configuration, fetch signatures.
+"""Ask clamd over its own protocol, and ClamAV what its installed version knows.
 
 The work is done in :mod:`smtpout_core.daemons.clamav`.
 """
@@ -10,7 +10,7 @@ from salt.exceptions import CommandExecutionError, CommandNotFoundError
 
 smtpout_core.fresh()
 
-from smtpout_core import errors, host
+from smtpout_core import errors
 from smtpout_core.daemons import clamav as daemons
 
 _told = errors.raised_as(CommandExecutionError, CommandNotFoundError)
@@ -69,60 +69,3 @@ def known_options(program: str) -> list[str]:
     :raises CommandNotFoundError: clamconf isn't installed.
     """
     return daemons.known_options(program)
-
-
-@_told
-def check_config(staged: dict[str, str], program: str) -> list[str]:
-    """Return everything that ClamAV's own parser has against a program's configuration; nothing when it is right.
-
-    Finds unknown and deprecated options, wrong values, what a program can't do without, and a taken port. What else is
-    right in the file and wrong on the host, such as a user or a directory, shows when the daemon starts.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call clamav.check_config '{/etc/clamav/clamd.conf: /etc/clamav/clamd.conf}' clamd
-
-    :param staged: Where each file of the set stands for the check, by its final path. Looked at is the program's own
-        one, which the settings name; not a unit's.
-    :param program: ``clamd``, ``freshclam`` or ``clamav-milter``.
-    :raises CommandNotFoundError: clamconf isn't installed.
-    """
-    minion = host.minion(__opts__, __grains__, __salt__["cp.cache_file"])
-    return daemons.check(program, staged, __salt__["smtpout.settings"](), minion)
-
-
-@_told
-def missing_databases(directory: str) -> list[str]:
-    """Return the signature databases that the site asks for and that aren't there.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call clamav.missing_databases /var/lib/clamav
-
-    :param directory: The database directory.
-    """
-    return daemons.missing_databases(__salt__["smtpout.settings"](), directory)
-
-
-@_told
-def update_signatures(config: str, timeout: float = 1800) -> None:
-    """Run freshclam once; what it says goes to Salt's log as it comes.
-
-    freshclam's own service must not run meanwhile: both would want the same lock.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call clamav.update_signatures /etc/clamav/freshclam.conf
-
-    :param config: Path of freshclam.conf.
-    :param timeout: Seconds after which freshclam is stopped. The official databases have some 300 MB.
-    :raises CommandNotFoundError: there is no freshclam.
-    :raises CommandExecutionError: what freshclam had to say when it fails, or that it takes too long.
-    """
-    daemons.update_signatures(config, timeout)

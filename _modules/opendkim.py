@@ -1,11 +1,10 @@
-"""Make, protect and publish the keys that OpenDKIM signs with (:mod:`smtpout_core.daemons.opendkim.keys`).
+"""Make, publish and try the keys that OpenDKIM signs with (:mod:`smtpout_core.daemons.opendkim.keys`).
 
 :depends: ``dkimpy`` for :func:`test_signature`, ``dnspython`` for what asks DNS; each is looked for when it is used
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import smtpout_core
@@ -27,7 +26,7 @@ def generate_key(path: str, bits: int = 2048, user: str = "root", group: str = "
 
     .. code-block:: bash
 
-        salt-call --local opendkim.generate_key /etc/dkimkeys/domain01.dom.default.private user=opendkim group=opendkim
+        salt-call opendkim.generate_key /etc/opendkim/keys/domain01.dom.s2027.private user=opendkim group=opendkim
 
     :param path: The new file. What is there already stays, and is an error.
     :param bits: Size of the key, 1024 to 4096 (RFC 8301). 2048 signs nineteen times as fast as 4096.
@@ -39,62 +38,6 @@ def generate_key(path: str, bits: int = 2048, user: str = "root", group: str = "
 
 
 @_told
-def generate_keys(paths: Sequence[str], bits: int = 2048, user: str = "root", group: str = "root") -> dict[str, str]:
-    """Make an RSA private key in each of several new files, on all cores, and return the public key of each path.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local opendkim.generate_keys '[/etc/dkimkeys/a.dom.s1.private, /etc/dkimkeys/b.dom.s1.private]'
-
-    :param paths: The new files.
-    :param bits: As in :func:`generate_key`, which also says what is raised. All others are made before one that fails
-        raises.
-    :param user: likewise.
-    :param group: likewise.
-    """
-    return keys.generate_keys(paths, bits, user, group)
-
-
-@_told
-def install_key(path: str, domain: str, user: str = "root", group: str = "root") -> str:
-    """Write the private key that pillar gives for a domain to a new file, mode 0600, and return its public key.
-
-    The key itself is no argument: arguments end up in process lists, logs and job returns.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local opendkim.install_key /etc/dkimkeys/domain01.dom.default.private domain01.dom user=opendkim
-
-    :param path: As in :func:`generate_key`.
-    :param user: likewise.
-    :param group: likewise.
-    :param domain: Whose key: ``smtpout:opendkim:domains:DOMAIN:private_key``.
-    :raises CommandExecutionError: pillar has no usable key, or the file exists or can't be written.
-    """
-    return keys.install_key(__salt__["smtpout.settings"](), path, domain, user, group)
-
-
-@_told
-def pillar_key_info(domain: str) -> dict[str, Any]:
-    """Return the size (``bits``) and the public key (``public``) of the private key that pillar gives for a domain.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local opendkim.pillar_key_info domain01.dom
-
-    :param domain: Whose key: ``smtpout:opendkim:domains:DOMAIN:private_key``.
-    :raises CommandExecutionError: pillar has none, or no usable one.
-    """
-    return keys.pillar_key_info(__salt__["smtpout.settings"](), domain)
-
-
-@_told
 def key_info(path: str) -> dict[str, Any]:
     """Return the size (``bits``) and the public key (``public``, the ``p=`` of its record) of a private key.
 
@@ -102,32 +45,12 @@ def key_info(path: str) -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-call --local opendkim.key_info /etc/dkimkeys/domain01.dom.default.private
+        salt-call opendkim.key_info /etc/opendkim/keys/domain01.dom.default.private
 
     :param path: The file, in PKCS#8 or the traditional PEM form; OpenDKIM reads both.
     :raises CommandExecutionError: there is no usable RSA private key.
     """
     return keys.key_info(path)
-
-
-@_told
-def protect_key(path: str, user: str = "root", group: str = "root") -> None:
-    """Give a private key's file to its owner alone: mode 0600.
-
-    OpenDKIM refuses, and answers 451 to every message, what others can read (``RequireSafeKeys``, opendkim.conf(5)).
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local opendkim.protect_key /etc/dkimkeys/domain01.dom.default.private user=opendkim group=opendkim
-
-    :param path: The file. One that holds no private key stays as it is, and is an error.
-    :param user: Who shall own it.
-    :param group: likewise.
-    :raises CommandExecutionError: there is no usable RSA private key, or no such user or group.
-    """
-    keys.protect_key(path, user, group)
 
 
 @_told
@@ -138,7 +61,7 @@ def public_record(path: str, domain: str, selector: str, restrict: bool = False,
 
     .. code-block:: bash
 
-        salt-call --local opendkim.public_record /etc/dkimkeys/domain01.dom.default.private domain01.dom default
+        salt-call opendkim.public_record /etc/opendkim/keys/domain01.dom.default.private domain01.dom default
 
     :param path: The private key.
     :param domain: What the key signs as; the record's name is ``selector._domainkey.domain``.
@@ -181,7 +104,7 @@ def key_matches_record(
 
     .. code-block:: bash
 
-        salt-call --local opendkim.key_matches_record /etc/dkimkeys/domain01.dom.default.private domain01.dom default
+        salt-call opendkim.key_matches_record /etc/opendkim/keys/domain01.dom.default.private domain01.dom default
 
     :param path: The private key.
     :param domain: What the key signs as.
@@ -214,7 +137,7 @@ def test_signature(
 
     .. code-block:: bash
 
-        salt-call --local opendkim.test_signature /etc/dkimkeys/domain01.dom.default.private domain01.dom default
+        salt-call opendkim.test_signature /etc/opendkim/keys/domain01.dom.default.private domain01.dom default
 
     :param path: As in :func:`key_matches_record`.
     :param domain: likewise.

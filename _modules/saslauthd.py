@@ -1,4 +1,4 @@
-"""Ask saslauthd itself whether it serves, and check its LDAP settings (:mod:`smtpout_core.daemons.saslauthd`).
+"""Ask saslauthd itself whether it serves and takes a login (:mod:`smtpout_core.daemons.saslauthd`).
 
 Logins are tried over saslauthd's own socket: testsaslauthd takes the password as an argument, where ``ps`` shows it.
 """
@@ -88,22 +88,3 @@ def client_faults(socket: str = daemon.SOCKET, user: str = "postfix") -> list[st
     :raises CommandExecutionError: there is no such user.
     """
     return daemon.client_faults(socket, user)
-
-
-@_told
-def check_config(staged: dict[str, str], config: str = "/etc/saslauthd.conf") -> list[str]:
-    """Return everything that is wrong with a saslauthd.conf; nothing when it is right.
-
-    saslauthd reads the file at the first login, says nothing of an option that it doesn't know, and takes a value that
-    it doesn't understand for its default, for 0 or for *no*. So the check is made here.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call saslauthd.check_config '{/etc/saslauthd.conf: /etc/saslauthd.conf}'
-
-    :param staged: Where each file of the set stands for the check, by its final path.
-    :param config: Final path of saslauthd.conf.
-    """
-    return daemon.complaints(staged, config)

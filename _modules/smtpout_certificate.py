@@ -51,7 +51,7 @@ def info(path: str) -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-call --local smtpout_certificate.info /etc/postfix/self-signed.pem
+        salt-call --local smtpout_certificate.info /etc/postfix/tls/self-made.pem
 
     :param path: A file with PEM texts; the first certificate in it, the server's, is told about.
     The result has ``subject``, ``names`` (sorted), ``not_after`` (UTC, as in 2028-02-26T09:00:00+00:00), ``days_left``,

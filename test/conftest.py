@@ -1,6 +1,6 @@
 """The formula's modules and states, loaded by Salt's own loader.
 
-A test asks for ``modules["postmap.build"]`` or ``states["postmap.built"]`` and gets what a minion would
+A test asks for ``modules["postmap.query"]`` or ``states["postmap.built"]`` and gets what a minion would
 call, dunders and all; ``states.opts["test"]`` switches test mode.
 """
 

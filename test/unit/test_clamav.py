@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 from minions import minion
-from salt.exceptions import CommandExecutionError, CommandNotFoundError
+from salt.exceptions import CommandExecutionError
+from smtpout_core.daemons import clamav
 from smtpout_core.daemons.clamav.signatures import Signatures
-from smtpout_core.errors import RelayError
+from smtpout_core.errors import NotInstalledError, RelayError
 
 # In parts, so that no scanner takes this file for the virus.
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}" + b"$EICAR-STANDARD-" + b"ANTIVIRUS-TEST-FILE!$H+H*"
@@ -29,13 +30,13 @@ needs_clamconf = pytest.mark.skipif(not shutil.which("clamconf"), reason="clamco
 needs_freshclam = pytest.mark.skipif(not shutil.which("freshclam"), reason="freshclam is not installed")
 
 
-def site(**clamav: Any) -> dict[str, Any]:
+def site(**options: Any) -> dict[str, Any]:
     """Return a site with these settings of ``smtpout:clamav``."""
     return {
         "domains": ["domain01.dom"],
         "directory": {"servers": ["ldap://127.0.0.1"], "base": "dc=x", "bind_dn": "cn=x", "bind_password": "x"},
         "delivery": {"nexthop": "smtp:[172.16.11.96]:25"},
-        "clamav": clamav,
+        "clamav": options,
     }
 
 
@@ -157,7 +158,7 @@ class TestConfiguration:
 
     @pytest.fixture
     def complaints(self, tmp_path: Path) -> Callable[[str, str], list[str]]:
-        modules = minion(tmp_path, site())
+        settings = minion(tmp_path, site())["smtpout.settings"]()
         paths = {
             "clamd": "/etc/clamav/clamd.conf",
             "freshclam": "/etc/clamav/freshclam.conf",
@@ -170,7 +171,7 @@ class TestConfiguration:
             unit = tmp_path / "unit"
             unit.write_text("[Unit]\nConditionPathExistsGlob=\n", encoding="utf-8")
             files = {"/etc/systemd/system/smtpout.conf": str(unit), paths[program]: str(staged)}
-            found: list[str] = modules["clamav.check_config"](files, program)
+            found = clamav.check(program, files, settings)
             assert all(complaint.startswith(f"{paths[program]}: ") for complaint in found)
             return [complaint.removeprefix(f"{paths[program]}: ") for complaint in found]
 
@@ -232,12 +233,12 @@ class TestConfiguration:
         self, complaints: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("shutil.which", lambda *_, **__: None)
-        with pytest.raises(CommandNotFoundError, match="clamconf"):
+        with pytest.raises(NotInstalledError, match="clamconf"):
             complaints("clamd", "LocalSocket /x\n")
 
 
 @pytest.mark.parametrize(
-    ("clamav", "there", "missing"),
+    ("options", "there", "missing"),
     [
         ({}, [], ["main", "daily", "bytecode"]),
         ({}, ["main.cvd", "daily.cld", "bytecode.cvd"], []),
@@ -249,13 +250,14 @@ class TestConfiguration:
     ],
 )
 def test_the_site_says_which_databases_must_be_there(
-    tmp_path: Path, clamav: dict[str, Any], there: list[str], missing: list[str]
+    tmp_path: Path, options: dict[str, Any], there: list[str], missing: list[str]
 ) -> None:
     database = tmp_path / "db"
     database.mkdir()
     for name in there:
         (database / name).touch()
-    assert minion(tmp_path, site(**clamav))["clamav.missing_databases"](str(database)) == missing
+    settings = minion(tmp_path, site(**options))["smtpout.settings"]()
+    assert clamav.missing_databases(settings, str(database)) == missing
 
 
 @needs_freshclam
@@ -303,26 +305,24 @@ class TestSignatures:
             signatures.bring()
 
     def test_a_mirror_that_cannot_be_reached_is_named_without_its_password(
-        self, host: Path, caplog: pytest.LogCaptureFixture, modules: Any
+        self, host: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.NOTSET)
         configuration = host / "freshclam.conf"
         text = configuration.read_text(encoding="utf-8").replace("ExcludeDatabase daily\n", "")
         configuration.write_text(text + "PrivateMirror http://user:Secret-1@127.0.0.1:9\n", encoding="utf-8")
-        with pytest.raises(
-            CommandExecutionError, match=r"exit status 11.*(Couldn't|Could not) connect to server"
-        ) as error:
-            modules["clamav.update_signatures"](str(configuration))
+        with pytest.raises(RelayError, match=r"exit status 11.*(Couldn't|Could not) connect to server") as error:
+            clamav.update_signatures(str(configuration))
         assert "Secret-1" not in str(error.value) + caplog.text
 
-    def test_a_download_that_takes_too_long_is_stopped(self, host: Path, modules: Any) -> None:
+    def test_a_download_that_takes_too_long_is_stopped(self, host: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             configuration = host / "freshclam.conf"
             text = configuration.read_text(encoding="utf-8").replace("ExcludeDatabase daily\n", "")
             text = text.replace("127.0.0.1:9", f"127.0.0.1:{silent.getsockname()[1]}")
             configuration.write_text(text, encoding="utf-8")
-            with pytest.raises(CommandExecutionError, match="took more than 1 s"):
-                modules["clamav.update_signatures"](str(configuration), timeout=1)
+            with pytest.raises(RelayError, match="took more than 1 s"):
+                clamav.update_signatures(str(configuration), timeout=1)
 
     def test_a_second_freshclam_is_refused_with_what_to_do(self, host: Path, signatures: Signatures) -> None:
         configuration = host / "freshclam.conf"

@@ -19,7 +19,8 @@ import dns.rrset
 import dns.zone
 import pytest
 from salt.exceptions import CommandExecutionError, CommandNotFoundError
-from smtpout_core.daemons.opendkim import record
+from smtpout_core.daemons.opendkim import keys, record
+from smtpout_core.errors import RelayError
 
 DOMAIN, SELECTOR = "domain01.dom", "default"
 NAME = f"{SELECTOR}._domainkey.{DOMAIN}."
@@ -111,8 +112,8 @@ def test_a_link_that_leads_elsewhere_is_not_followed(modules: Any, tmp_path: Pat
     (tmp_path / "key").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CommandExecutionError, match="never overwritten"):
         modules["opendkim.generate_key"](str(tmp_path / "key"))
-    with pytest.raises(CommandExecutionError, match="symbolic link"):
-        modules["opendkim.protect_key"](str(tmp_path / "key"))
+    with pytest.raises(RelayError, match="symbolic link"):
+        keys.protect_key(str(tmp_path / "key"))
     assert not (tmp_path / "elsewhere").exists()
 
 

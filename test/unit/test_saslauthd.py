@@ -32,6 +32,7 @@ from slapd_server import (
     saslauthd_conf,
 )
 from smtpout_core.change import filters
+from smtpout_core.daemons import saslauthd
 
 SASLAUTHD = shutil.which("saslauthd", path="/usr/sbin:/usr/bin")
 needs_saslauthd = pytest.mark.skipif(SASLAUTHD is None, reason="saslauthd is not installed")
@@ -196,17 +197,15 @@ class TestLogins:
         mux = daemon(saslauthd_conf(slapd.uri, ldap_bind_dn=bind_dn, ldap_bind_pw="x" * 128)).socket
         assert modules["saslauthd.authenticate"]("usuario01", USER_PASSWORD, socket=mux) is False
         config = str(directory / "saslauthd.conf")
-        assert (
-            "128 bytes; saslauthd cuts it after 127" in modules["saslauthd.check_config"]({config: config}, config)[0]
-        )
+        assert "128 bytes; saslauthd cuts it after 127" in saslauthd.complaints({config: config}, config)[0]
 
-    def test_the_daemon_says_nothing_of_what_check_config_finds(
+    def test_the_daemon_says_nothing_of_what_is_complained_of(
         self, modules: Any, slapd: Slapd, daemon: Callable[[str], Daemon], directory: Path
     ) -> None:
         mux = daemon(saslauthd_conf(slapd.uri, ldap_bogus="x", ldap_start_tls="True", ldap_scope="tree")).socket
         assert modules["saslauthd.authenticate"]("usuario01", USER_PASSWORD, socket=mux) is True
         config = str(directory / "saslauthd.conf")
-        complaints = modules["saslauthd.check_config"]({config: config}, config)
+        complaints = saslauthd.complaints({config: config}, config)
         assert [complaint.split(": ", 1)[1].split(";")[0] for complaint in complaints] == [
             "saslauthd knows no option ldap_bogus",
             "ldap_start_tls is 'True'",

@@ -8,20 +8,23 @@ from typing import Any
 
 import pytest
 from slapd_server import saslauthd_conf
+from smtpout_core.daemons import saslauthd
+
+CONFIG = "/etc/saslauthd.conf"
 
 
-class TestCheckConfig:
+class TestComplaints:
     """What saslauthd itself would keep quiet about."""
 
     @pytest.fixture
-    def complaints(self, modules: Any, tmp_path: Path) -> Callable[..., list[str]]:
+    def complaints(self, tmp_path: Path) -> Callable[..., list[str]]:
         def check(**options: str) -> list[str]:
             return text(saslauthd_conf("ldap://127.0.0.1/", **options))
 
         def text(content: str) -> list[str]:
             staged = tmp_path / "staged.conf"
             staged.write_text(content, encoding="utf-8", newline="")
-            return modules["saslauthd.check_config"]({"/etc/saslauthd.conf": str(staged)})
+            return saslauthd.complaints({CONFIG: str(staged)}, CONFIG)
 
         check.text = text  # type: ignore[attr-defined]
         return check

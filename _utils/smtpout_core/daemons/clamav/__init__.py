@@ -22,7 +22,6 @@ from typing import Any
 from smtpout_core import command, folder, listener, sockets
 from smtpout_core.daemons import milter
 from smtpout_core.errors import NotInstalledError, RelayError
-from smtpout_core.host import Host
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +137,7 @@ def known_options(program: str) -> list[str]:
     return sorted(set(re.findall(r"^#([A-Z]\w+) ", _clamconf("-g", CONFIGURATIONS[program]).output, re.MULTILINE)))
 
 
-def check(program: str, staged: Mapping[str, str], settings: dict[str, Any], _host: Host) -> list[str]:
+def check(program: str, staged: Mapping[str, str], settings: dict[str, Any]) -> list[str]:
     """Return everything that ClamAV's own parser has against a program's configuration; nothing when it is right.
 
     Finds unknown and deprecated options, wrong values, what a program can't do without, and a taken port. What else is

@@ -33,7 +33,7 @@ def _freshclam(settings: dict[str, Any]) -> Daemon:
         units=(facts["service"],),
         files=tuple(files),
         settings=(Signatures(settings),),
-        check=lambda staged, host: clamav.check_freshclam(staged, settings, host),
+        check=lambda staged, _host: clamav.check_freshclam(staged, settings),
         reloads=False,
     )
 
@@ -51,7 +51,7 @@ def _clamd(settings: dict[str, Any]) -> Daemon:
         "clamd",
         units=tuple(facts["units"]),
         files=tuple(files),
-        check=lambda staged, host: clamav.check_clamd(staged, settings, host),
+        check=lambda staged, _host: clamav.check_clamd(staged, settings),
         probes=(Probe("clamd", {"socket": f"unix:{facts['socket']}"}),),
         reloads=False,
         patience=PATIENCE,
@@ -67,7 +67,7 @@ def _milter(settings: dict[str, Any]) -> Daemon:
             _file(facts["configuration"], "clamav-milter.conf", restart=True),
             _file(facts["unit_file"], "clamav-milter.service", restart=True),
         ),
-        check=lambda staged, host: clamav.check_milter(staged, settings, host),
+        check=lambda staged, _host: clamav.check_milter(staged, settings),
         probes=(Probe("milter", {"socket": settings["clamav"]["socket"]}),),
         follows=("clamd",),
         reloads=False,

@@ -90,16 +90,6 @@ def install_key(settings: dict[str, Any], path: str, domain: str, user: str = "r
     return _public(key)
 
 
-def pillar_key_info(settings: dict[str, Any], domain: str) -> dict[str, Any]:
-    """Return the size (``bits``) and the public key (``public``) of the private key that pillar gives for a domain.
-
-    :param domain: Whose key: ``smtpout:opendkim:domains:DOMAIN:private_key``.
-    :raises RelayError: pillar has none, or no usable one.
-    """
-    _, key = _pillar_key(settings, domain)
-    return {"bits": key.key_size, "public": _public(key)}
-
-
 def key_info(path: str) -> dict[str, Any]:
     """Return the size (``bits``) and the public key (``public``, the ``p=`` of its record) of a private key.
 

@@ -189,7 +189,7 @@ def preview(
 ) -> dict[str, Any]:
     """Return what ``build`` with these arguments would make.
 
-    That is the ``text``, and as ``contents`` what ``postmap.dump`` reads from a copy built aside. Two builds of one
+    That is the ``text``, and as ``contents`` what ``dump`` reads from a copy built aside. Two builds of one
     source differ byte by byte, and times say nothing after a failed build: only contents can be compared.
 
     :param path: as in ``build``; nothing is written at ``path``

@@ -20,7 +20,6 @@ from typing import Any
 
 from smtpout_core import sockets
 from smtpout_core.errors import RelayError
-from smtpout_core.host import Host
 
 SOCKET = "/run/saslauthd/mux"
 
@@ -233,15 +232,6 @@ def _processes(name: str, uid: int) -> list[tuple[str, set[int]]]:
             groups = f"{fields['Gid']} {fields['Groups']}".split()
             found.append((status.parent.name, {int(group) for group in groups}))
     return found
-
-
-def check(staged: Mapping[str, str], settings: dict[str, Any], _host: Host) -> list[str]:
-    """Return what is wrong with saslauthd.conf.
-
-    :param staged: where each file of the set stands for the check, by its final path.
-    :param settings: the site's.
-    """
-    return complaints(staged, settings["saslauthd"]["configuration"])
 
 
 def complaints(staged: Mapping[str, str], config: str) -> list[str]:

@@ -31,7 +31,7 @@ def described(settings: dict[str, Any], _host: Host) -> list[Daemon]:
                 File(facts["defaults_file"], "salt://smtpout/saslauthd/defaults.jinja", restart=True),
                 File(facts["unit_file"], "salt://smtpout/saslauthd/saslauthd.service.jinja", restart=True),
             ),
-            check=lambda staged, host: saslauthd.check(staged, settings, host),
+            check=lambda staged, _host: saslauthd.complaints(staged, facts["configuration"]),
             probes=(Probe("saslauthd", {"socket": f"{facts['socket_directory']}/mux"}),),
             # Each of its processes reads them once: without a restart some would check with the old authority for ever.
             reads=tuple(settings["directory"]["authorities"]),
