@@ -81,8 +81,7 @@ def nothing_left_behind(name: str) -> dict[str, Any]:
     :param name: the state's sentence.
     """
     site = __salt__["smtpout.settings"]()
-    here = host.minion(__opts__, __grains__, __salt__["cp.cache_file"])
-    mail = waiting.elsewhere(site, here)
+    mail = waiting.elsewhere(site)
     if not mail:
         return _result(name, "No mail waits anywhere else.")
     lines = "".join(f"\n  {each}" for each in mail)

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from smtpout_core.daemons.postfix import check, listen, start
+from smtpout_core.daemons.postfix import check, start
 
 # Of a reload (journalctl -u postfix@-), Postfix 3.7.11.
 LOG = """\
@@ -46,25 +46,6 @@ def test_the_log_of_a_reload_says_what_was_not_followed() -> None:
     ]
     assert said[2]["service"] == "smtp"
     assert not start.IGNORED.search("warning: /etc/postfix/main.cf, line 113: overriding earlier entry")
-
-
-@needs_postfix
-def test_what_differs_from_the_live_configuration_and_takes_a_start_is_named(tmp_path: Path) -> None:
-    for name, text in (("live", "inet_protocols = all\n"), ("staged", "inet_protocols = ipv4\nmydestination = x\n")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "master.cf").touch()
-        (tmp_path / name / "main.cf").write_text(f"compatibility_level = 3.6\n{text}", encoding="utf-8")
-    settings = {"postfix": {"directory": f"{tmp_path}/live", "unit": "postfix@-"}}
-    staged = {f"{tmp_path}/live/main.cf": f"{tmp_path}/staged/main.cf"}
-    assert start.needed(staged, settings) == ["inet_protocols"]
-    assert start.needed({path: path for path in staged}, settings) == []
-
-
-@pytest.mark.parametrize("said", [None, "Postfix doesn't listen on 192.0.2.1:25"])
-def test_sockets_that_the_files_do_not_say_take_a_start(monkeypatch: pytest.MonkeyPatch, said: str | None) -> None:
-    monkeypatch.setattr(listen, "astray", lambda _settings: said)
-    settings = {"postfix": {"directory": "/etc/postfix", "unit": "postfix@-"}}
-    assert start.needed({}, settings) == (["where it listens"] if said else [])
 
 
 @needs_postfix

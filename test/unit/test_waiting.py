@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from smtpout_core.daemons import waiting
-from smtpout_core.host import Host
 
 SETTINGS: dict[str, Any] = {"postfix": {"directory": "/etc/postfix", "queue_directory": "/var/spool/postfix"}}
 
@@ -47,7 +46,7 @@ def main_cf(root: Path, directory: str, text: str) -> None:
 
 def found(root: Path, **postfix: Any) -> list[waiting.Waiting]:
     settings = {"postfix": {**SETTINGS["postfix"], **postfix}}
-    return waiting.elsewhere(settings, Host(), str(root))
+    return waiting.elsewhere(settings, str(root))
 
 
 @pytest.mark.parametrize("program", SPOOLS)

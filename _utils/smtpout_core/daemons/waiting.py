@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from smtpout_core.daemons.postfix import queue
-from smtpout_core.host import Host
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ SPOOLS = (
 )
 
 
-def elsewhere(settings: dict[str, Any], _host: Host, root: str = "/") -> list[Waiting]:
+def elsewhere(settings: dict[str, Any], root: str = "/") -> list[Waiting]:
     """Return the mail that waits on this host where smtpout's Postfix won't find it.
 
     :param settings: the site's, for where its Postfix has its configuration and its queue.

@@ -12,9 +12,6 @@ from typing import Any
 
 from smtpout_core.site.map_format import is_flow
 
-ADDED = ("prepend", "append")
-"""What stands before the formula's own value, and behind it."""
-
 
 def one_form(site: Any) -> Any:
     """Return a site with each of Postfix's values in one form; what the schema has refused stays as it is.

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from smtpout_core import command, folder, listener, sockets
-from smtpout_core.daemons import milter
 from smtpout_core.errors import NotInstalledError, RelayError
 
 log = logging.getLogger(__name__)
@@ -174,24 +173,6 @@ def check(program: str, staged: Mapping[str, str], settings: dict[str, Any]) -> 
 check_clamd = functools.partial(check, "clamd")
 check_freshclam = functools.partial(check, "freshclam")
 check_milter = functools.partial(check, "clamav-milter")
-
-
-def probe_clamd(settings: dict[str, Any]) -> None:
-    """Ask clamd whether it serves.
-
-    :param settings: the site's.
-    :raises RelayError: it doesn't.
-    """
-    ping(f"unix:{settings['clamav']['clamd']['socket']}")
-
-
-def probe_milter(settings: dict[str, Any]) -> None:
-    """Ask clamav-milter whether it serves.
-
-    :param settings: the site's.
-    :raises RelayError: it doesn't.
-    """
-    milter.probe(settings["clamav"]["socket"])
 
 
 def _clamconf(*arguments: str) -> command.Done:

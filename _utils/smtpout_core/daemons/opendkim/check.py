@@ -15,7 +15,6 @@ from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from smtpout_core import command, files, listener
-from smtpout_core.daemons import milter
 from smtpout_core.host import Host
 from smtpout_core.site import private_key
 
@@ -34,15 +33,6 @@ def check(staged: Mapping[str, str], settings: dict[str, Any], host: Host) -> li
     opendkim = settings["opendkim"]
     coming = {key["path"] for key in opendkim["signing_keys"]} if host.test else set()
     return complaints(staged, opendkim["configuration"], coming, opendkim["service"])
-
-
-def probe(settings: dict[str, Any]) -> None:
-    """Ask OpenDKIM whether it serves.
-
-    :param settings: the site's.
-    :raises RelayError: it doesn't.
-    """
-    milter.probe(settings["opendkim"]["socket"])
 
 
 def complaints(

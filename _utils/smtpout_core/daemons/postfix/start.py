@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping
-from typing import Any
 
-from smtpout_core.daemons.postfix import conf, listen
-from smtpout_core.errors import RelayError
+from smtpout_core.daemons.postfix import conf
 
 # Seen on Postfix 3.7.11, each changed and reloaded on a relay that ran:
 #   inet_interfaces, inet_protocols   "ignoring ... change", "to change ..., stop and start Postfix" in the log; the
@@ -59,23 +55,3 @@ def start_only(config_directory: str = conf.LIVE) -> dict[str, str]:
     :raises NotInstalledError: there is no Postfix.
     """
     return conf.values(config_directory, *PARAMETERS)
-
-
-def needed(staged: Mapping[str, str], settings: dict[str, Any]) -> list[str]:
-    """Return why a reload wouldn't have the running Postfix do what its configuration says; empty where it would.
-
-    :param staged: staged path by live path; empty where nothing differs from what is live.
-    :param settings: the site's.
-    :raises RelayError: postconf can't read what is staged.
-    :raises NotInstalledError: there is no Postfix.
-    """
-    directory = settings["postfix"]["directory"]
-    if not staged:
-        # Somebody may have changed a parameter, restarted, and put it back: the files are right, the sockets aren't.
-        return ["where it listens"] if listen.astray(settings) else []
-    after = start_only(os.path.dirname(staged[os.path.join(directory, "main.cf")]))
-    try:
-        before = start_only(directory)
-    except RelayError:  # what is live can't be read: it isn't what Postfix was started with either
-        return ["main.cf"]
-    return [name for name in PARAMETERS if before[name] != after[name]]

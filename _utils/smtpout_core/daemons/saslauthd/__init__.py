@@ -78,7 +78,6 @@ OPTIONS: dict[str, str | int | tuple[str, ...]] = {
     "ldap_use_sasl": _SWITCH,
     "ldap_version": ("3", "2"),
 }
-_SECRET = {"ldap_bind_pw", "ldap_password"}
 
 
 def _asked(socket: str, fields: list[bytes], timeout: float) -> str:
@@ -161,15 +160,6 @@ def verify_password(settings: dict[str, Any], user: str) -> str:
             " there; a password in a command line would be seen by others"
         )
     return verify["password"]
-
-
-def probe(settings: dict[str, Any]) -> None:
-    """Ask saslauthd whether it serves.
-
-    :param settings: the site's.
-    :raises RelayError: it doesn't.
-    """
-    ping(f"{settings['saslauthd']['socket_directory']}/mux")
 
 
 def ping(socket: str = SOCKET, timeout: float = 10) -> bool:
