@@ -11,6 +11,7 @@ smtpout_core.fresh()
 
 from smtpout_core import errors
 from smtpout_core import host as minions
+from smtpout_core.change.memory import Memory
 from smtpout_core.guard import firewall as guard
 from smtpout_core.guard import openings, records
 
@@ -33,20 +34,24 @@ def opened(name: str, services: dict[str, int], zones: Sequence[str] = ()) -> di
     """
     wanted = openings.Openings(services, list(zones), _place())
     try:
-        firewall, changes = guard.active(), wanted.differences()
-        if firewall is None:
-            ports = ", ".join(map(str, services.values()))
-            return _result(
-                name, f"Neither firewalld nor ufw is active: nothing to open. Another firewall must let in TCP {ports}."
-            )
-        if not changes:
-            return _result(name, f"{firewall} lets in what it should.")
-        if __opts__["test"]:
-            return _result(name, f"Would change what {firewall} lets in.", changes, result=None)
-        wanted.bring()
-        return _result(name, f"Changed what {firewall} lets in.", changes)
+        with Memory(_place()).locked(__opts__["test"]):
+            return _opened(name, wanted)
     except errors.RelayError as error:
         return _result(name, str(error), result=False)
+
+
+def _opened(name: str, wanted: openings.Openings) -> dict[str, Any]:
+    firewall, changes = guard.active(), wanted.differences()
+    if firewall is None:
+        ports = ", ".join(map(str, wanted.services.values()))
+        said = f"Neither firewalld nor ufw is active: nothing to open. Another firewall must let in TCP {ports}."
+        return _result(name, said)
+    if not changes:
+        return _result(name, f"{firewall} lets in what it should.")
+    if __opts__["test"]:
+        return _result(name, f"Would change what {firewall} lets in.", changes, result=None)
+    wanted.bring()
+    return _result(name, f"Changed what {firewall} lets in.", changes)
 
 
 def closed(name: str) -> dict[str, Any]:
@@ -60,19 +65,24 @@ def closed(name: str) -> dict[str, Any]:
     :param name: the state's sentence.
     """
     try:
-        record = records.recall(_place(), openings.RECORD)
-        if not record.get("openings"):
-            return _result(name, "Nothing was let in.")
-        firewall, ours = record["firewall"], list(record["openings"])
-        if guard.active() != firewall:
-            return _result(name, f"{firewall} is not active; it still has {', '.join(ours)}, which smtpout let in.")
-        changes = openings.changes([], ours)
-        if __opts__["test"]:
-            return _result(name, f"Would change what {firewall} lets in.", changes, result=None)
-        openings.shut_out(_place())
-        return _result(name, f"Changed what {firewall} lets in.", changes)
+        with Memory(_place()).locked(__opts__["test"]):
+            return _closed(name)
     except errors.RelayError as error:
         return _result(name, str(error), result=False)
+
+
+def _closed(name: str) -> dict[str, Any]:
+    record = records.recall(_place(), openings.RECORD)
+    if not record.get("openings"):
+        return _result(name, "Nothing was let in.")
+    firewall, ours = record["firewall"], list(record["openings"])
+    if guard.active() != firewall:
+        return _result(name, f"{firewall} is not active; it still has {', '.join(ours)}, which smtpout let in.")
+    changes = openings.changes([], ours)
+    if __opts__["test"]:
+        return _result(name, f"Would change what {firewall} lets in.", changes, result=None)
+    openings.shut_out(_place())
+    return _result(name, f"Changed what {firewall} lets in.", changes)
 
 
 def _place() -> str:

@@ -11,6 +11,7 @@ smtpout_core.fresh()
 
 from smtpout_core import errors
 from smtpout_core import host as minions
+from smtpout_core.change.memory import Memory
 from smtpout_core.guard import records, selinux
 
 RECORD = "selinux"
@@ -74,33 +75,38 @@ def labelled(name: str, paths: Sequence[str]) -> dict[str, Any]:
 
 
 def _brought(name: str, wanted: dict[str, str]) -> dict[str, Any]:
-    """Bring the policy to what is wanted, and back where that was wanted before."""
+    """Bring the policy to what is wanted, and back where that was wanted before; no other run does meanwhile."""
     try:
-        record: dict[str, dict[str, str]] = records.recall(_place(), RECORD)
-        now = selinux.current(list(dict.fromkeys([*wanted, *record])))
-        goal = {thing: wanted.get(thing) or _before(record[thing], now[thing]) for thing in now}
-        changes = {thing: {"old": now[thing], "new": goal[thing]} for thing in now if goal[thing] != now[thing]}
-        if taken := [thing for thing in changes if thing.startswith("port ") and now[thing] and goal[thing]]:
-            said = ", ".join(f"{thing} is {now[thing]}, not {goal[thing]}" for thing in taken)
-            raise errors.RelayError(f"To SELinux, {said}: somebody else's; choose another.")
-        if changes and __opts__["test"]:
-            return _result(name, f"Would change what SELinux says of {', '.join(changes)}.", changes, result=None)
-        for thing, step in changes.items():
-            if thing not in wanted:
-                selinux.take_back(thing, step["new"])
-                continue
-            record[thing] = {"old": record.get(thing, step)["old"], "new": step["new"]}
-            records.remember(_place(), RECORD, record)  # first: clean takes it back although this is killed here
-            selinux.change(thing, step["new"])
-        if not __opts__["test"] and (kept := {thing: record[thing] for thing in record if thing in wanted}) != record:
-            records.remember(_place(), RECORD, kept or None)
-        if not changes:
-            return _result(name, "SELinux's policy says what it should.")
-        return _result(name, f"Changed what SELinux says of {', '.join(changes)}.", changes)
+        with Memory(_place()).locked(__opts__["test"]):
+            return _alone_brought(name, wanted)
     except errors.NotInstalledError as error:
         return _not_checked(name, error)
     except errors.RelayError as error:
         return _result(name, str(error), result=False)
+
+
+def _alone_brought(name: str, wanted: dict[str, str]) -> dict[str, Any]:
+    record: dict[str, dict[str, str]] = records.recall(_place(), RECORD)
+    now = selinux.current(list(dict.fromkeys([*wanted, *record])))
+    goal = {thing: wanted.get(thing) or _before(record[thing], now[thing]) for thing in now}
+    changes = {thing: {"old": now[thing], "new": goal[thing]} for thing in now if goal[thing] != now[thing]}
+    if taken := [thing for thing in changes if thing.startswith("port ") and now[thing] and goal[thing]]:
+        said = ", ".join(f"{thing} is {now[thing]}, not {goal[thing]}" for thing in taken)
+        raise errors.RelayError(f"To SELinux, {said}: somebody else's; choose another.")
+    if changes and __opts__["test"]:
+        return _result(name, f"Would change what SELinux says of {', '.join(changes)}.", changes, result=None)
+    for thing, step in changes.items():
+        if thing not in wanted:
+            selinux.take_back(thing, step["new"])
+            continue
+        record[thing] = {"old": record.get(thing, step)["old"], "new": step["new"]}
+        records.remember(_place(), RECORD, record)  # first: clean takes it back although this is killed here
+        selinux.change(thing, step["new"])
+    if not __opts__["test"] and (kept := {thing: record[thing] for thing in record if thing in wanted}) != record:
+        records.remember(_place(), RECORD, kept or None)
+    if not changes:
+        return _result(name, "SELinux's policy says what it should.")
+    return _result(name, f"Changed what SELinux says of {', '.join(changes)}.", changes)
 
 
 def _before(step: dict[str, str], now: str) -> str:

@@ -154,19 +154,24 @@ def packages_removed(name: str, packages: list[str]) -> dict[str, Any]:
     :param packages: names of the platform's packages.
     """
     try:
-        installed = __salt__["pkg.list_pkgs"]()
-        if not (present := [package for package in packages if package in installed]):
-            return _result(name, "None of them is installed." if packages else "There are none on this platform.")
-        changes = {package: {"old": installed[package], "new": ""} for package in present}
-        if __opts__["test"]:
-            return _result(name, f"Would remove {', '.join(present)}.", changes, result=None)
-        __salt__["pkg.remove"](pkgs=present)
-        installed = __salt__["pkg.list_pkgs"]()
-        if left := [package for package in present if package in installed]:
-            raise CommandExecutionError(f"the package manager did not remove {', '.join(left)}")
-        return _result(name, f"Removed {', '.join(present)}.", changes)
-    except CommandExecutionError as error:
+        with _memory().locked(__opts__["test"]):
+            return _packages_removed(name, packages)
+    except (CommandExecutionError, errors.RelayError) as error:
         return _result(name, f"The packages could not be removed: {error}", result=False)
+
+
+def _packages_removed(name: str, packages: list[str]) -> dict[str, Any]:
+    installed = __salt__["pkg.list_pkgs"]()
+    if not (present := [package for package in packages if package in installed]):
+        return _result(name, "None of them is installed." if packages else "There are none on this platform.")
+    changes = {package: {"old": installed[package], "new": ""} for package in present}
+    if __opts__["test"]:
+        return _result(name, f"Would remove {', '.join(present)}.", changes, result=None)
+    __salt__["pkg.remove"](pkgs=present)
+    installed = __salt__["pkg.list_pkgs"]()
+    if left := [package for package in present if package in installed]:
+        raise CommandExecutionError(f"the package manager did not remove {', '.join(left)}")
+    return _result(name, f"Removed {', '.join(present)}.", changes)
 
 
 def python_packages_present(name: str, requirements: str) -> dict[str, Any]:
@@ -178,27 +183,33 @@ def python_packages_present(name: str, requirements: str) -> dict[str, Any]:
     :param requirements: a requirements file with pinned versions (``name==version``), as a salt:// URL.
     """
     try:
-        wanted = _pinned(requirements)
-        missing = [package for package in wanted if not _is_there(package)]
-        if not missing:
-            return _result(name, f"{', '.join(wanted)} are there.")
-        if sys.prefix == "/usr":
-            raise CommandExecutionError(
-                f"{', '.join(missing)}; it is the distribution's own, {sys.executable}. salt-ssh brings them with "
-                "thin_extra_mods, see README.md; elsewhere install the distribution's packages"
-            )
-        changes = {package: {"old": "", "new": wanted[package]} for package in missing}
-        if __opts__["test"]:
-            ret = _result(name, f"Would install {', '.join(missing)} into Salt's Python.", changes, result=None)
-            return {**ret, "warnings": ["Not checked: that a package index has these packages."]}
-        answer = __salt__["pip.install"](pkgs=[f"{package}=={wanted[package]}" for package in missing])
-        if answer["retcode"] != 0:
-            last = (answer["stderr"] or answer["stdout"]).strip().splitlines()[-1:]
-            raise CommandExecutionError(f"pip: {''.join(last)}; with no way to a package index, install them by hand")
-        importlib.invalidate_caches()
-        return _result(name, f"Installed {', '.join(missing)} into Salt's Python.", changes)
+        with _memory().locked(__opts__["test"]):
+            return _python_packages_present(name, _pinned(requirements))
+    except errors.RelayError as error:
+        return _result(name, str(error), result=False)
     except CommandExecutionError as error:
         return _result(name, f"Salt's Python lacks what the formula needs: {error}", result=False)
+
+
+def _python_packages_present(name: str, wanted: dict[str, str]) -> dict[str, Any]:
+    missing = [package for package in wanted if not _is_there(package)]
+    if not missing:
+        return _result(name, f"{', '.join(wanted)} are there.")
+    if sys.prefix == "/usr":
+        raise CommandExecutionError(
+            f"{', '.join(missing)}; it is the distribution's own, {sys.executable}. salt-ssh brings them with "
+            "thin_extra_mods, see README.md; elsewhere install the distribution's packages"
+        )
+    changes = {package: {"old": "", "new": wanted[package]} for package in missing}
+    if __opts__["test"]:
+        ret = _result(name, f"Would install {', '.join(missing)} into Salt's Python.", changes, result=None)
+        return {**ret, "warnings": ["Not checked: that a package index has these packages."]}
+    answer = __salt__["pip.install"](pkgs=[f"{package}=={wanted[package]}" for package in missing])
+    if answer["retcode"] != 0:
+        last = (answer["stderr"] or answer["stdout"]).strip().splitlines()[-1:]
+        raise CommandExecutionError(f"pip: {''.join(last)}; with no way to a package index, install them by hand")
+    importlib.invalidate_caches()
+    return _result(name, f"Installed {', '.join(missing)} into Salt's Python.", changes)
 
 
 def verified(name: str) -> dict[str, Any]:

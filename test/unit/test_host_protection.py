@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from minions import GRAINS, minion
 from salt import loader
+from smtpout_core.change.memory import Memory
 from support import REPOSITORY, load, minion_opts
 
 
@@ -103,3 +104,11 @@ def test_selinux_is_told_of_what_its_policy_may_not_know(
         assert selinux["ports"] == {"8892": "milter_port_t", "3311": "clamd_port_t"}
         assert selinux["labels"]["/etc/aliases.lmdb"] == "etc_aliases_t"
         assert selinux["labels"]["/etc/opendkim/keys/domain01.dom.default.private"] == "dkim_milter_private_key_t"
+
+
+@pytest.mark.parametrize(("function", "arguments"), [("opened", {"services": {"smtp": 25}}), ("closed", {})])
+def test_while_another_run_is_at_work_the_firewall_stays(states: Any, function: str, arguments: dict[str, Any]) -> None:
+    with Memory(states.opts["smtpout_state_dir"]).locked():
+        ret = states(f"host_firewall.{function}", name="mail", **arguments)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "Another run is changing this relay." in ret["comment"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from smtpout_core.change.memory import Memory
 from smtpout_core.daemons.opendkim import keys as private
 from smtpout_core.daemons.opendkim import proofs
 from smtpout_core.errors import RelayError
@@ -63,6 +64,16 @@ def test_missing_keys_are_made_and_a_dry_run_tells_the_same(present: Present, tm
     assert "opendkim.public_records" in ret["comment"]
 
     assert len(os.listdir(tmp_path)) == (0 if test else 2)
+
+
+def test_while_another_run_is_at_work_no_key_is_made(present: Present, states: Any, tmp_path: Path) -> None:
+    keys = keys_in(tmp_path, "a.dom")
+    with Memory(states.opts["smtpout_state_dir"]).locked():
+        ret = present(keys)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "Another run is changing this relay." in ret["comment"]
+    assert not Path(keys[0]["path"]).exists()
+    assert present(keys)["result"] is True
 
 
 def test_a_second_run_changes_nothing(present: Present, tmp_path: Path) -> None:

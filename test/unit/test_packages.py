@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,29 @@ def test_a_package_that_stays_fails_the_removal(states: Any, removed: Installed)
     assert (ret["result"], ret["changes"]) == (False, {})
     assert ret["comment"].endswith("did not remove held")
     assert removed == [["exim", "held"]]
+
+
+@pytest.fixture
+def held(states: Any) -> Iterator[None]:
+    """Hold the formula's lock, as another run does."""
+    with Memory(states.opts["smtpout_state_dir"]).locked():
+        yield
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("test", [False, True])
+def test_while_another_run_is_at_work_nothing_is_installed_or_removed(
+    states: Any, installed: Installed, removed: Installed, test: bool
+) -> None:
+    requirements = "salt://smtpout/requirements.txt"
+    for ret in (
+        apply(states, test=test),
+        remove(states, ["exim"], test=test),
+        states("smtpout.python_packages_present", name="python", requirements=requirements, test=test),
+    ):
+        assert (ret["result"], ret["changes"]) == (False, {})
+        assert "Another run is changing this relay." in ret["comment"]
+    assert installed == removed == []
 
 
 EXIM = waiting.Waiting("exim", "/var/spool/exim4/input", 3, "exim4 -qff")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from minions import GRAINS, apply
 from salt import loader
+from smtpout_core.change.memory import Memory
 from support import minion_opts
 
 SEMANAGE = """#!/bin/sh
@@ -119,6 +120,15 @@ def test_the_policy_learns_what_it_does_not_say_already(modules: Any, store: Pat
     }
     again = apply(modules, "selinux_policy.known", **WANTED)
     assert (again["result"], again["changes"]) == (True, {})
+
+
+def test_while_another_run_is_at_work_the_policy_stays(modules: Any, store: Path, tmp_path: Path) -> None:
+    with Memory(str(tmp_path / "state")).locked():
+        for function, arguments in (("known", WANTED), ("forgotten", {})):
+            ret = apply(modules, f"selinux_policy.{function}", **arguments)
+            assert (ret["result"], ret["changes"]) == (False, {})
+            assert "Another run is changing this relay." in ret["comment"]
+    assert told(store) == {"jit": "off"}
 
 
 def test_it_forgets_what_was_changed_and_nothing_else(modules: Any, store: Path, tmp_path: Path) -> None:
