@@ -307,6 +307,35 @@ def _six_logins(applied: Applied) -> list[int]:
     return [mail.session(applied.lab, entry=mail.USERS, user="usuario01")[-1].code for _ in range(6)]
 
 
+def _one_that_vouches_for_nobody_here_is_refused(example: Applied, site: dict[str, Any], file: str) -> None:
+    """Put another authority's certificate into the file: the apply is refused, and every login still works."""
+    relay = example.lab.host("relay")
+    relay.run(["cp", "-a", file, f"{file}.right"])
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-noenc",
+        "-days",
+        "30",
+        "-subj",
+        "/CN=nobody's authority",
+    ]
+    relay.run([*made, "-keyout", "/dev/null", "-out", file])
+    _apply(example, site, "a wrong authority")
+    refused = example.failed("a wrong authority")["The site changes as one"]
+    assert "ldaps://172.16.11.63 answers: TLS fails" in refused
+    assert "fails by itself" not in refused
+    assert _six_logins(example) == [235] * 6
+    relay.run(["mv", f"{file}.right", file])
+    _apply(example, site, "the right authority again")
+    assert example.failed("the right authority again") == {}
+    assert example.changed("the right authority again") == []
+    assert _six_logins(example) == [235] * 6
+
+
 def test_a_directorys_new_authority_is_the_one_that_every_login_is_checked_with(
     example: Applied, site: dict[str, Any]
 ) -> None:
@@ -317,6 +346,7 @@ def test_a_directorys_new_authority_is_the_one_that_every_login_is_checked_with(
     _apply(example, site, "an authority of the site's own")
     assert example.failed("an authority of the site's own") == {}
     assert _six_logins(example) == [235] * 6
+    _one_that_vouches_for_nobody_here_is_refused(example, site, file)
     try:
         directory.run(["sh", "-ec", NEW_AUTHORITY])
         directory.run(["systemctl", "stop", "samba-ad-dc"])

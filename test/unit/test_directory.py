@@ -17,8 +17,10 @@ from minions import apply, minion
 from salt.exceptions import CommandExecutionError, CommandNotFoundError
 from slapd_server import BASE, BIND_DN, BIND_PASSWORD, USER_PASSWORD, Slapd, free_port, needs_slapd, running_slapd
 from smtpout_core.change.parts import digest
+from smtpout_core.daemons import descriptions
 from smtpout_core.directory import ask, servers
 from smtpout_core.errors import RelayError
+from smtpout_core.host import Host
 from smtpout_core.verify import ageing
 
 pytestmark = needs_slapd
@@ -128,6 +130,40 @@ def test_what_a_server_has_proved_does_not_hang_on_the_password(directory: Calla
         for word in ("one", "two")
     ]
     assert [name for name in about[0] if about[0][name] != about[1][name]] == [WHOLE]
+
+
+def test_what_a_server_has_proved_hangs_on_what_the_sites_authority_holds(
+    slapd: Slapd, directory: Callable[..., Any], tmp_path: Path
+) -> None:
+    ours = tmp_path / "ca.pem"
+    shutil.copy(slapd.ca_file, ours)
+    server = f"ldaps://127.0.0.1:{slapd.tls_port}"
+    settings = directory(servers=[server], ca_file=str(ours))["smtpout.settings"]()
+
+    def about() -> dict[str, str]:
+        described = descriptions.described(settings, Host(test=True))
+        return {trial.name: digest(trial.about) for daemon in described for trial in daemon.trials}
+
+    assert failing(settings) == {}
+    before = about()
+    assert about() == before
+    with running_slapd() as other:
+        shutil.copy(other.ca_file, ours)
+    after = about()
+    names = [f"{server} answers", WHOLE, "Postfix's user can read the directory's authorities"]
+    assert sorted(name for name in before if after[name] != before[name]) == sorted(names)
+    said = failing(settings)
+    assert list(said) == names[:2]
+    assert all("certificate verify failed" in words for words in said.values())
+
+
+def test_what_a_server_has_proved_does_not_hang_on_what_the_host_trusts(
+    directory: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = directory(start_tls=True)["smtpout.settings"]()
+    before = [digest(trial.about) for trial in ask.trials(settings)]
+    monkeypatch.setattr(ask.files, "digest", lambda _path: "another")
+    assert [digest(trial.about) for trial in ask.trials(settings)] == before
 
 
 def test_ldaps_and_starttls_pass_with_the_right_authority(slapd: Slapd, directory: Callable[..., Any]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from smtpout_core import packages
+from smtpout_core import files, packages
 from smtpout_core.change.parts import Trial
 from smtpout_core.directory import filters, servers
 from smtpout_core.errors import RelayError
@@ -70,12 +70,21 @@ def trials(settings: dict[str, Any]) -> list[Trial]:
 
     :param settings: the site's.
     """
-    site = settings["directory"]
-    how = {name: site.get(name) for name in ("ca_file", "start_tls")}
+    site, authority = settings["directory"], held_authority(settings)
+    how = {name: site.get(name) for name in ("ca_file", "start_tls")} | authority
     answering = [
         Trial(f"{each} answers", [each, how], partial(servers.answers, each, site)) for each in site["servers"]
     ]
-    return [*answering, Trial("the directory has what the site asks for", site, partial(_holds, settings))]
+    return [*answering, Trial("the directory has what the site asks for", site | authority, partial(_holds, settings))]
+
+
+def held_authority(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what the site's own authority holds, for what depends on it; the host's own change by themselves.
+
+    :param settings: the site's.
+    """
+    site = settings["directory"]
+    return {"authority": [files.digest(path) for path in site["authorities"]]} if site.get("ca_file") else {}
 
 
 def _holds(settings: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from smtpout_core.daemons.groups import Membership
 from smtpout_core.daemons.postfix import check, listen, start
 from smtpout_core.daemons.postfix.certificate import SelfMade
 from smtpout_core.daemons.postfix.table import Aliases, Table
+from smtpout_core.directory import ask
 from smtpout_core.errors import RelayError
 from smtpout_core.host import Host
 
@@ -55,15 +56,15 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
     ]
 
 
-def _authorities(settings: dict[str, Any]) -> tuple[list[str], Callable[[], None]]:
-    """Return the files of the directory's authorities, and what raises where Postfix's user can't read one."""
+def _authorities(settings: dict[str, Any]) -> tuple[list[Any], Callable[[], None]]:
+    """Return the directory's authorities, and what raises where Postfix's user can't read one."""
     paths, user = settings["directory"]["authorities"], settings["postfix"]["user"]
 
-    def ask() -> None:
+    def read() -> None:
         if closed := files.unreadable([path for path in paths if os.path.exists(path)], user):
             raise RelayError(f"smtpout:directory:ca_file: {user} can't read {', '.join(closed)}; it needs no secret")
 
-    return paths, ask
+    return [*paths, *ask.held_authority(settings).values()], read
 
 
 def _files(settings: dict[str, Any]) -> Iterator[File]:
