@@ -12,7 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from smtpout_core.daemons.postfix import certificate, trial
+from smtpout_core import files
+from smtpout_core.change import checking
+from smtpout_core.change.parts import Daemon
+from smtpout_core.change.plan import Step
+from smtpout_core.change.staging import Stage
+from smtpout_core.daemons.postfix import certificate, check, trial
+from smtpout_core.host import Host
 
 MAIN = """
 compatibility_level = 3.6
@@ -120,3 +126,36 @@ def test_a_trial_is_the_same_under_any_umask(tried: Callable[..., list[str]], um
         assert tried() == []
     finally:
         os.umask(before)
+
+
+def test_a_chain_file_that_is_gone_holds_up_no_other_change_and_one_that_a_change_names_does(tmp_path: Path) -> None:
+    chain, live = tmp_path / "relay.pem", tmp_path / "etc/postfix"
+    certificate.create_self_signed(str(chain), "relay.example.com")
+    place = tmp_path / "staged"
+
+    def put(folder: Path, more: str = "", named: Path = chain) -> dict[str, str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "main.cf").write_text(MAIN.format(chain=named) + more, encoding="utf-8")
+        (folder / "master.cf").write_text(MASTER.lstrip(), encoding="utf-8")
+        return {f"{live}/{name}": f"{folder}/{name}" for name in ("main.cf", "master.cf")}
+
+    postfix = Daemon("postfix", check=lambda staged, _host: check.complaints(staged, str(live)), reads=(str(chain),))
+    records = {"postfix": {"disk": {path: files.digest(path) for path in put(live)}, "read": {str(chain): "a digest"}}}
+
+    def said(more: str = "", named: Path = chain) -> tuple[list[str], list[str]]:
+        stage = Stage(str(place), put(Path(f"{place}{live}"), more, named), {}, {})
+        step = Step(postfix, changes={"main.cf": "changed"}, wanted={"read": {str(chain): files.digest(str(chain))}})
+        notes: list[str] = []
+        return list(checking.complaints([step], stage, records, Host(), notes)), notes
+
+    chain.unlink()
+    refused, notes = said("mynetworks = 192.0.2.0/24\n")
+    assert refused == []
+    gone = f"As before this change: postfix: smtpd: warning: error opening chain file: {chain}"
+    assert any(gone in note for note in notes)
+    refused, _ = said(named=Path("/nonexistent.pem"))
+    assert any("error opening chain file: /nonexistent.pem" in line for line in refused)
+    chain.write_text("nothing of the kind", encoding="utf-8")
+    refused, notes = said()
+    assert any(str(chain) in line for line in refused), refused
+    assert notes == []

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from smtpout_core.change.parts import Promised, Trial, Wanted, digest
+from smtpout_core import files
+from smtpout_core.change.parts import Check, Daemon, Promised, Trial, Wanted, digest
 from smtpout_core.change.plan import Step
 from smtpout_core.change.staging import Stage
 from smtpout_core.errors import NotInstalledError, RelayError
@@ -18,25 +19,60 @@ SHOWN = 3
 """Dialogues that are shown of a promise: the others say the same of another client, or another port."""
 
 
-def complaints(steps: Sequence[Step], stage: Stage, host: Host, notes: list[str]) -> Iterator[str]:
+def complaints(
+    steps: Sequence[Step], stage: Stage, records: Mapping[str, Any], host: Host, notes: list[str]
+) -> Iterator[str]:
     """Yield what the daemons' parsers have against the new whole.
 
-    :param notes: gets what could not be checked; in test mode alone, where a state before this one brings the parser.
+    :param records: what the host remembers of the daemons.
+    :param notes: gets what a parser has against the live whole in the same words, for no change brings that; and what
+        could not be checked, in test mode alone, where a state before this one brings the parser.
     :raises NotInstalledError: a parser isn't there.
     """
     notes += [f"{UNCHECKED}: {', '.join(paths)}: {why}." for why, paths in stage.unmade.items()]
     for step in steps:
         if not (step.daemon.check and step.changes):
             continue
-        try:
-            for line in step.daemon.check(stage.where, host):
-                yield f"{step.daemon.name}: {stage.without_place(line)}"
-        except NotInstalledError as error:
-            if not host.test:
-                raise
-            notes.append(f"{UNCHECKED}: {step.daemon.name}'s configuration: {error}.")
-        except RelayError as error:
-            yield f"{step.daemon.name}: {stage.without_place(str(error))}"
+        said = list(_said(step.daemon, step.daemon.check, stage, stage.where, host, notes))
+        known = _said_of_the_live_whole(step, step.daemon.check, said, stage, records, host) if said else set()
+        notes += [f"As before this change: {line}" for line in said if line in known]
+        yield from (line for line in said if line not in known)
+
+
+def _said(
+    daemon: Daemon, check: Check, stage: Stage, where: Mapping[str, str], host: Host, notes: list[str]
+) -> Iterator[str]:
+    """Yield what a daemon's parser has against files, wherever they lie."""
+    try:
+        for line in check(where, host):
+            yield f"{daemon.name}: {stage.without_place(line)}"
+    except NotInstalledError as error:
+        if not host.test:
+            raise
+        notes.append(f"{UNCHECKED}: {daemon.name}'s configuration: {error}.")
+    except RelayError as error:
+        yield f"{daemon.name}: {stage.without_place(str(error))}"
+
+
+def _said_of_the_live_whole(
+    step: Step, check: Check, said: Sequence[str], stage: Stage, records: Mapping[str, Any], host: Host
+) -> set[str]:
+    """Return what a daemon's parser has against the live whole.
+
+    Nothing where that isn't what was put in place, or where another file that is complained of is about to be read.
+
+    :param said: what its parser has against the new whole.
+    """
+    record = records.get(step.daemon.name, {})
+    read, now = record.get("read", {}), step.wanted.get("read", {})
+    brought = [path for path in step.daemon.reads if now.get(path) not in (None, read.get(path))]
+    placed = {path: known for each in records.values() for path, known in each.get("disk", {}).items()}
+    if "disk" not in record or any(path in line for path in brought for line in said):
+        return set()
+    with suppress(RelayError, KeyError):  # a file that can't be read; one that the live whole doesn't have
+        if all(files.digest(path) == known for path, known in placed.items()):
+            return set(_said(step.daemon, check, stage, {path: path for path in placed}, host, []))
+    return set()
 
 
 def broken_promises(

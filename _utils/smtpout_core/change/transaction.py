@@ -214,9 +214,12 @@ class Transaction:
         return steps
 
     def _checked(self, wanted: Wanted, outcome: Outcome, stage: Stage, whole: Mapping[str, Any]) -> dict[str, Any]:
-        """Have all checked before anything is touched; return what is ``proven``, ``promised``, and the ``terms``."""
+        """Have all of it checked before anything is touched.
+
+        :return: what is ``proven`` to work, and what is ``promised`` by what ``terms``.
+        """
         steps = list(outcome.steps.values())
-        complaints = list(checking.complaints(steps, stage, self.host, outcome.notes))
+        complaints = list(checking.complaints(steps, stage, whole["daemons"], self.host, outcome.notes))
         proven, failed = checking.tried(steps, whole["proven"], self.host, outcome.notes)
         trial = Promised()
         if not (complaints or failed):

@@ -38,6 +38,80 @@ def test_what_any_parser_complains_of_is_told_at_once(applied: Host, test: bool)
     assert applied.calls() == []
 
 
+@pytest.fixture
+def chained(applied: Host) -> Host:
+    """Return a host whose relay reads a file of somebody else's, and whose parser looks at that, too."""
+    chain = applied.root / "chain.pem"
+    chain.write_text("a certificate")
+
+    def check(staged: Mapping[str, str], host: Any) -> list[str]:
+        main = staged[f"{applied.etc}/relay/main.cf"]
+        fault = "gone" if not chain.exists() else "no PEM" if "certificate" not in chain.read_text() else ""
+        return [*applied.check(staged, host), *([f"{main}: {chain}: {fault}"] if fault else [])]
+
+    applied.want(applied.milter, replace(applied.relay, check=check, reads=(str(chain),)))
+    applied.apply()
+    return applied
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_what_a_parser_has_against_what_runs_already_is_told_and_holds_up_nothing_else(
+    chained: Host, test: bool
+) -> None:
+    (chained.root / "chain.pem").unlink()
+    for name in ("other", "third"):
+        chained.pillar["hostname"] = name
+        outcome = chained.apply(test=test)
+        assert outcome.notes == [
+            f"As before this change: relay: {chained.etc}/relay/main.cf: {chained.root}/chain.pem: gone"
+        ]
+        assert "relay" in chained.changes(outcome)
+
+
+def test_what_a_change_brings_is_refused_beside_what_was_so_before(chained: Host) -> None:
+    (chained.root / "chain.pem").unlink()
+    chained.pillar["hostname"] = "misspelt"
+    before = chained.world()
+    assert chained.refused().splitlines() == [
+        REFUSED,
+        f"  relay: {chained.etc}/relay/main.cf: myhostname = misspelt: no such parameter",
+    ]
+    assert chained.world() == before
+
+
+def test_a_file_of_somebody_elses_that_was_replaced_by_one_that_does_not_work_is_refused(chained: Host) -> None:
+    (chained.root / "chain.pem").write_text("nothing of the kind")
+    assert f"  relay: {chained.etc}/relay/main.cf: {chained.root}/chain.pem: no PEM" in chained.refused()
+
+
+def test_a_fault_that_somebody_has_written_by_hand_is_refused_where_the_pillar_brings_it(applied: Host) -> None:
+    main = applied.etc / "relay/main.cf"
+    main.write_text(main.read_text().replace("relay.example.org", "misspelt"))
+    applied.pillar["hostname"] = "misspelt"
+    assert "myhostname = misspelt: no such parameter" in applied.refused()
+
+
+def test_where_nobody_knows_what_was_put_in_place_nothing_was_so_before(chained: Host) -> None:
+    (chained.root / "chain.pem").unlink()
+    (chained.state / "whole.json").unlink()
+    assert "chain.pem: gone" in chained.refused()
+
+
+def test_a_daemon_that_comes_with_a_change_was_never_so_before(chained: Host) -> None:
+    folder = chained.etc / "signer"
+    folder.mkdir()
+    signer = replace(
+        chained.milter,
+        name="signer",
+        units=("signer",),
+        files=(chained.file("signer/signer.cf", "milter"),),
+        check=lambda _staged, _host: ["its key is gone"],
+        probes=(),
+    )
+    chained.want(*chained.wanted.daemons, signer)
+    assert "  signer: its key is gone" in chained.refused()
+
+
 @pytest.mark.parametrize("test", [True, False])
 def test_what_a_change_would_break_is_refused_with_what_was_seen_and_where_to_look(applied: Host, test: bool) -> None:
     def asked(staged: Mapping[str, str]) -> Promised:
