@@ -18,6 +18,9 @@ from smtpout_core import command, files, listener
 from smtpout_core.host import Host
 from smtpout_core.site import private_key
 
+# Of what the formula writes, what a reload leaves as it was without a word (opendkim(8), SIGUSR1), but for Socket.
+START_ONLY = ("PidFile", "Umask", "UserID")
+
 # What the daemon does with mail whose table entry leads nowhere, while its handshake with Postfix succeeds.
 CONSEQUENCE = "OpenDKIM would answer 451 to this mail"
 
@@ -33,6 +36,16 @@ def check(staged: Mapping[str, str], settings: dict[str, Any], host: Host) -> li
     opendkim = settings["opendkim"]
     coming = {key["path"] for key in opendkim["signing_keys"]} if host.test else set()
     return complaints(staged, opendkim["configuration"], coming, opendkim["service"])
+
+
+def start_only(folder: str, name: str) -> dict[str, str]:
+    """Return what OpenDKIM takes from its configuration at its start alone, by option.
+
+    :param folder: where that lies.
+    :param name: of its file.
+    """
+    options = _pairs(os.path.join(folder, name))
+    return {option: options.get(option.lower(), "") for option in START_ONLY}
 
 
 def complaints(

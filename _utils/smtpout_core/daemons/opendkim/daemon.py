@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import re
+from functools import partial
 from typing import Any
 
 from smtpout_core.change.parts import Daemon, File, Probe
 from smtpout_core.daemons.opendkim import check
 from smtpout_core.host import Host
+
+IGNORED = re.compile(
+    r"^(?:/\S+: .+|can't configure DKIM library: .+; continuing|ignoring reload signal)$", re.MULTILINE
+)
+"""What OpenDKIM logs of a reload that it doesn't follow, while it goes on with what it had.
+
+Seen on 2.11.0: ``/etc/opendkim.conf: configuration error at line 11: unrecognized parameter``, or, at line 0, ``error
+reading configuration file``; ``/etc/opendkim.conf: file:/etc/opendkim/KeyTable: dkimf_db_open(): Permission denied``;
+``can't configure DKIM library: failed to set nameserver list; continuing``. What it logs of mail begins with no path.
+"""
 
 
 def described(settings: dict[str, Any], _host: Host) -> list[Daemon]:
@@ -28,9 +41,15 @@ def described(settings: dict[str, Any], _host: Host) -> list[Daemon]:
         Daemon(
             "opendkim",
             units=(facts["service"],),
-            files=tuple(File(facts[key], f"salt://smtpout/opendkim/{name}.jinja") for key, name in sources.items()),
+            files=tuple(
+                File(facts[key], f"salt://smtpout/opendkim/{name}.jinja", restart=key == "unit_file")
+                for key, name in sources.items()
+            ),
             check=lambda staged, host: check.check(staged, settings, host),
             probes=(Probe("milter", {"socket": facts["socket"]}),),
             restart_for={"socket": facts["socket"], "options": facts["options"]},  # no other change: a stop takes 5 s
+            started_with=partial(check.start_only, name=os.path.basename(facts["configuration"])),
+            main=facts["configuration"],
+            ignored=IGNORED,
         )
     ]
