@@ -242,7 +242,8 @@ class Wanted:
     :param terms: a digest of what it promises by, besides its files: where that is new, they are asked though no file
         changes.
     :param accept_unproven: go on where no trial can be had.
-    :param proof: what the running whole fails to do, by name with a sentence each; asked before and after.
+    :param proof: what the running whole fails to do, by name with a sentence each; asked before and after. As
+        long as the reason is the same, the sentence is: no process number, time or size is in it.
     :param cause: ``who`` asked for it, what they ``ran``, and as which ``job``, as far as that is known.
     """
 

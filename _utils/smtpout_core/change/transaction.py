@@ -301,9 +301,13 @@ class Transaction:
         return [edit.foretold(str(self.memory.edited)) for edit in found]
 
     def _prove(self, wanted: Wanted, broken: Mapping[str, str], outcome: Outcome) -> None:
-        """Have the running whole show that it does what it should; what failed before as well is told."""
+        """Have the running whole show that it does what it should; what failed before for the same reason is told."""
         failing = wanted.proof()
-        new = [f"  {name}: {sentence}" for name, sentence in failing.items() if name not in broken]
+        new = [
+            f"  {name}: {sentence}" + (f" (before this change: {broken[name]})" if name in broken else "")
+            for name, sentence in failing.items()
+            if broken.get(name) != sentence
+        ]
         if new:
             raise RelayError("\n".join(["The new whole does not do what it should:", *new]))
         outcome.notes += [f"As before this change: {name}: {sentence}" for name, sentence in failing.items()]

@@ -66,6 +66,15 @@ def test_what_failed_before_this_change_does_not_take_it_back(changed: Host) -> 
     assert changed.text("etc/milter/milter.cf") == "socket = /run/b\n"
 
 
+def test_what_failed_before_for_another_reason_takes_it_back(changed: Host) -> None:
+    before = changed.world()
+    changed.want(proof=lambda: {"mail is scanned": "EICAR came through" if "/run/b" in changed.text(
+        "started/milter/milter.cf") else "the scanner is down"})  # fmt: skip
+    told = changed.refused()
+    assert "\n  mail is scanned: EICAR came through (before this change: the scanner is down)\n" in told
+    assert changed.world() == before
+
+
 def test_the_next_run_tries_again_and_succeeds_once_the_fault_is_gone(changed: Host) -> None:
     changed.pillar["hostname"] = "crash"
     assert changed.refused() == changed.refused()
