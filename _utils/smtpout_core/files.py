@@ -123,6 +123,11 @@ def digest(path: str) -> str | None:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest() if os.path.exists(path) else None
 
 
+def plain(paths: Iterable[str]) -> list[str]:
+    """Return those of some paths, each once, that are files or aren't there: no folders, sockets or devices."""
+    return [path for path in dict.fromkeys(paths) if os.path.isfile(path) or not os.path.exists(path)]
+
+
 def ids(user: str, group: str) -> tuple[int, int]:
     """Return the numbers of a user and a group.
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from smtpout_core.change.parts import Daemon, File, Probe
 from smtpout_core.daemons import clamav
 from smtpout_core.daemons.clamav.signatures import Signatures
+from smtpout_core.files import plain
 from smtpout_core.host import Host
 
 PATIENCE = 300
 """Seconds: clamd answers when it has loaded its signatures."""
+
+
+NAMING = ("AllowList", "Whitelist", "SkipAuthenticated")
+"""Options of clamav-milter that name a file (clamav-milter.conf(5)); Whitelist is an older name of AllowList."""
 
 
 def described(settings: dict[str, Any], _host: Host) -> list[Daemon]:
@@ -69,9 +75,18 @@ def _milter(settings: dict[str, Any]) -> Daemon:
         ),
         check=lambda staged, _host: clamav.check_milter(staged, settings),
         probes=(Probe("milter", {"socket": settings["clamav"]["socket"]}),),
+        reads=tuple(plain(_named(facts["options"]))),
         follows=("clamd",),
         reloads=False,
     )
+
+
+def _named(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the files that the site's own options name; of clamd and freshclam, none is read at a start."""
+    for name, value in options.items():
+        if name in NAMING:
+            texts = value if isinstance(value, list) else [value]
+            yield from (text for text in (str(each).removeprefix("file:") for each in texts) if text.startswith("/"))
 
 
 def _file(path: str, source: str, **named: Any) -> File:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from smtpout_core import files
 from smtpout_core.change.parts import Daemon, File, Probe
 from smtpout_core.daemons.opendkim import check
 from smtpout_core.host import Host
@@ -20,6 +22,12 @@ Seen on 2.11.0: ``/etc/opendkim.conf: configuration error at line 11: unrecogniz
 reading configuration file``; ``/etc/opendkim.conf: file:/etc/opendkim/KeyTable: dkimf_db_open(): Permission denied``;
 ``can't configure DKIM library: failed to set nameserver list; continuing``. What it logs of mail begins with no path.
 """
+
+FILE = re.compile(r"(?:^|[\s,])(?:refile:|file:)?(/[^\s,]+)")
+"""A file that an option's value names: a table (opendkim(8), "DATA SETS"), a script, a certificate."""
+
+WRITTEN = ("pidfile",)
+"""Options whose file the daemon writes."""
 
 
 def described(settings: dict[str, Any], _host: Host) -> list[Daemon]:
@@ -51,5 +59,13 @@ def described(settings: dict[str, Any], _host: Host) -> list[Daemon]:
             started_with=partial(check.start_only, name=os.path.basename(facts["configuration"])),
             main=facts["configuration"],
             ignored=IGNORED,
+            reads=tuple(files.plain(_named(facts["options"]))),
         )
     ]
+
+
+def _named(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the files that the site's own options name."""
+    for name, value in options.items():
+        if name.lower() not in WRITTEN:
+            yield from FILE.findall(str(value))

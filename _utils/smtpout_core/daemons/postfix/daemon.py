@@ -9,7 +9,7 @@ from typing import Any
 from smtpout_core import files
 from smtpout_core.change.parts import Daemon, File, Probe, Trial
 from smtpout_core.daemons.groups import Membership
-from smtpout_core.daemons.postfix import check, listen, start
+from smtpout_core.daemons.postfix import check, listen, named, start
 from smtpout_core.daemons.postfix.certificate import SelfMade
 from smtpout_core.daemons.postfix.table import Aliases, Table
 from smtpout_core.directory import ask
@@ -24,14 +24,16 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
     :param host: in test mode Postfix need not be installed yet.
     """
     facts = settings["postfix"]
+    made, parts = tuple(_files(settings)), (*_tables(facts, host), *_certificates(settings))
+    own = {*(file.path for file in made), *(path for part in parts for path in part.paths)}
     return [
         Daemon("aliases", parts=(Aliases(facts["aliases"], facts["map_type"], bare=host.test),)),
         Daemon(
             "postfix",
             units=(facts["service"],),
             working=facts["unit"],
-            files=tuple(_files(settings)),
-            parts=(*_tables(facts, host), *_certificates(settings)),
+            files=made,
+            parts=parts,
             settings=tuple(Membership(facts["user"], group) for group in facts["groups"]),
             check=lambda staged, at: check.check(staged, settings, at),
             probes=(
@@ -46,7 +48,9 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
                 ),
             ),
             trials=(Trial("Postfix's user can read the directory's authorities", *_authorities(settings)),),
-            reads=tuple(facts["read_files"]),
+            reads=tuple(
+                path for path in files.plain([*facts["read_files"], *named.by_the_site(facts)]) if path not in own
+            ),
             restart_for={"groups": facts["groups"]},
             started_with=start.start_only,
             main=f"{facts['directory']}/main.cf",
