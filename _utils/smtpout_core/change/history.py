@@ -39,6 +39,17 @@ def held(steps: Iterable[Step], digests: Mapping[str, str | None]) -> dict[str, 
     return found
 
 
+def read(steps: Iterable[Step]) -> dict[str, str]:
+    """Return the digests of what daemons read and others write, and of the keys that they use, by path.
+
+    :param steps: of the daemons that are wanted.
+    """
+    steps = list(steps)
+    found = {path: step.wanted["read"].get(path) for step in steps for path in step.daemon.reads}
+    used = files.plain(path for step in steps for path in step.daemon.uses)
+    return {path: known for path, known in {**found, **{key: files.digest(key) for key in used}}.items() if known}
+
+
 def listed(memory: Memory) -> list[dict[str, dict[str, Any]]]:
     """Return the generations that are kept, the newest first, each below its number.
 
@@ -63,7 +74,7 @@ def difference(memory: Memory, first: Any, second: Any = None) -> dict[str, Any]
     :param first: the number of one.
     :param second: that of the other; None for the last.
     :return: ``between`` which, ``came`` and ``gone`` (paths that only one of them has), and ``how`` files differ: a
-        unified diff by path, secrets masked.
+        unified diff by path, secrets masked; of what is only read, no more than that it does.
     :raises RelayError: a number isn't kept; which are.
     """
     kept = {generation["number"]: generation for generation in memory.generations()}
@@ -78,7 +89,20 @@ def difference(memory: Memory, first: Any, second: Any = None) -> dict[str, Any]
             path: _difference(memory, path, old, new)
             for path in sorted(had.keys() | has.keys())
             if had.get(path) != has.get(path)
-        },
+        }
+        | _read_otherwise(old, new),
+    }
+
+
+def _read_otherwise(old: Generation, new: Generation) -> dict[str, str]:
+    """Tell which files of others' differ; nothing where a generation is from before they were known."""
+    had, has = old.get("read"), new.get("read")
+    if had is None or has is None:
+        return {}
+    return {
+        path: "another one (no copy is kept)" if path in had and path in has else "read by one of them alone"
+        for path in sorted(had.keys() | has.keys())
+        if had.get(path) != has.get(path)
     }
 
 

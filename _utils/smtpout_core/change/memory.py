@@ -146,7 +146,7 @@ class Memory:
 
         :param generation: ``number``, ``time``, ``cause``, ``changed``, ``digest``, ``daemons`` with their ``paths``,
             ``units`` and ``working`` by name, ``files`` with their ``digest``, ``mode``, ``owner`` and what of them is
-            ``secret`` by path.
+            ``secret`` by path, and digests of what is only ``read``.
         :param contents: of its files; of a private key no copy is kept.
         """
         number = generation["number"]

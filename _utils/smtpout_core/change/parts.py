@@ -150,6 +150,7 @@ class Daemon:
     :param probes: how one tells that it serves.
     :param trials: what has to work for it.
     :param reads: files that it reads and others write, such as a certificate or an authority.
+    :param uses: files that it reads anew each time, such as signing keys: no change of them asks for anything.
     :param follows: daemons after whose activation it has to be restarted.
     :param restart_for: any data by name of which a change needs a restart.
     :param started_with: what it reads at its start alone, by name, of the configuration whose main file lies there.
@@ -170,6 +171,7 @@ class Daemon:
     probes: tuple[Probe, ...] = ()
     trials: tuple[Trial, ...] = ()
     reads: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
     follows: tuple[str, ...] = ()
     restart_for: Mapping[str, Any] = field(default_factory=dict)
     started_with: Callable[[str], dict[str, str]] | None = None

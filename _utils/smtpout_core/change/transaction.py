@@ -337,7 +337,7 @@ class Transaction:
         records = self.memory.whole()["daemons"]
         digests = {path: known for record in records.values() for path, known in record["disk"].items()}
         steps = [step for step in outcome.steps.values() if not step.gone]
-        held = history.held(steps, digests)
+        held, read = history.held(steps, digests), history.read(steps)
         generation = {
             "number": number,
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -347,7 +347,8 @@ class Transaction:
                 step.daemon.name: {key: step.wanted[key] for key in ("paths", "units", "working")} for step in steps
             },
             "files": held,
-            "digest": digest(held),
+            "read": read,
+            "digest": digest([held, read]),
         }
         self.memory.keep_generation(generation, contents)
 

@@ -47,6 +47,32 @@ def test_two_generations_are_compared_file_by_file_and_no_secret_is_shown(twice:
     assert "hunter" not in str(found)
 
 
+def test_wholes_of_another_key_or_certificate_differ(applied: Host) -> None:
+    chain, key, folder = (applied.root / name for name in ("chain.pem", "key", "folder"))
+    folder.mkdir()
+    uses = (str(key), str(folder), str(applied.root / "gone"))
+    applied.want(applied.milter, replace(applied.relay, reads=(str(chain),), uses=uses))
+    for certificate, private in (("one", "one"), ("another", "one"), ("another", "another")):
+        chain.write_text(certificate)
+        key.write_text(private)
+        applied.unit("relay", "enabled", "disabled")  # something is to be changed, whatever the files are
+        applied.apply()
+    _, first, second, third = applied.memory.generations()
+    assert first["files"] == second["files"] == third["files"]
+    assert len({generation["digest"] for generation in (first, second, third)}) == 3
+    assert [*third["read"]] == [str(chain), str(key)]
+    assert history.difference(applied.memory, 3)["how"] == {str(key): "another one (no copy is kept)"}
+
+
+def test_a_key_that_is_another_asks_for_nothing(applied: Host) -> None:
+    key = applied.root / "key"
+    key.write_text("one")
+    applied.want(applied.milter, replace(applied.relay, uses=(str(key),)))
+    assert applied.apply().changed == []
+    key.write_text("another")
+    assert applied.apply().changed == []
+
+
 def test_one_is_compared_with_the_last(twice: Host) -> None:
     assert history.difference(twice.memory, 1) == history.difference(twice.memory, "1", "2")
     assert history.difference(twice.memory, 2)["how"] == {}

@@ -60,6 +60,7 @@ def described(settings: dict[str, Any], _host: Host) -> list[Daemon]:
             main=facts["configuration"],
             ignored=IGNORED,
             reads=tuple(files.plain(_named(facts["options"]))),
+            uses=tuple(key["path"] for key in facts["signing_keys"]),
         )
     ]
 
