@@ -9,7 +9,7 @@
     staging/         the new whole, as long as the daemons' parsers read it
 
 A lost whole.json costs a restart of the daemons, and nothing else: what was there before smtpout is remembered apart,
-and the last generation knows the daemons' files and units.
+and the last generation knows the daemons' files and units. A lost originals.json costs nothing: either knows the files.
 """
 
 from __future__ import annotations
@@ -97,8 +97,12 @@ class Memory:
         self.remember(whole)
 
     def originals(self) -> dict[str, bool]:
-        """Return by path whether something was there before smtpout wrote it."""
-        return self._read("originals.json")
+        """Return by path whether something was there before smtpout wrote it; where that is lost, the whole tells."""
+        return self._read("originals.json") or {
+            path: os.path.lexists(path + ORIGINAL)
+            for record in self.whole()["daemons"].values()
+            for path in record.get("paths", [])
+        }
 
     def keep_originals(self, paths: Iterable[str]) -> None:
         """Copy what is about to be written for the first time to ``<name>.ORG``."""

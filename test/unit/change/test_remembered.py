@@ -41,6 +41,24 @@ def test_a_lost_record_costs_a_restart_and_nothing_else(host: Host, content: str
     assert host.world() == bare
 
 
+@pytest.mark.parametrize("lost", [("originals.json",), ("originals.json", "whole.json")])
+@pytest.mark.parametrize("content", ["", None])
+def test_a_lost_record_of_originals_makes_none_of_smtpouts_own_files(
+    host: Host, content: str | None, lost: tuple[str, ...]
+) -> None:
+    (host.etc / "relay/main.cf").write_text("the distribution's\n")
+    bare = host.world()
+    host.apply()
+    for name in lost:
+        (host.state / name).unlink() if content is None else (host.state / name).write_text(content)
+    host.pillar = dict(NEW)
+    host.apply()
+    assert [path.name for path in host.etc.rglob("*.ORG")] == ["main.cf.ORG"]
+    assert host.text("etc/relay/main.cf.ORG") == "the distribution's\n"
+    host.transaction().unmake()
+    assert host.world() == bare
+
+
 def test_every_whole_that_proved_itself_is_a_generation(applied: Host) -> None:
     applied.pillar["hostname"] = "mx.example.org"
     assert applied.apply().generation == 2
