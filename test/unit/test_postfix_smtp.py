@@ -89,6 +89,13 @@ def test_each_service_greets_who_talks_as_it_wants(endpoint: Callable[..., liste
     assert ("starttls" in answer.offers) == (name not in ("tls", "both"))
 
 
+@pytest.mark.parametrize("name", ["clear", "tls", "proxy", "both"])
+def test_what_is_offered_with_tls_is_seen(endpoint: Callable[..., listen.Endpoint], name: str) -> None:
+    offers = smtp.greeting(endpoint(name), secured=True).offers
+    assert "8bitmime" in offers
+    assert "starttls" not in offers
+
+
 def test_a_line_of_the_proxy_protocol_that_nobody_wants_is_a_fault(endpoint: Callable[..., listen.Endpoint]) -> None:
     """Smtpd takes it for a command, and from then on each answer is that of the command before."""
     wrong = endpoint("clear")._replace(proxy=True)
