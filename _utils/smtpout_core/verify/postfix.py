@@ -88,6 +88,8 @@ def _greeting(settings: dict[str, Any], endpoint: listen.Endpoint, tls: bool) ->
         raise RelayError("it does not offer STARTTLS" if tls else "it offers STARTTLS, and should not")
     if ("auth" in answer.offers) != settings["authentication"]["clear_text_on_25"]:
         raise RelayError(f"without TLS it offers {'AUTH' if 'auth' in answer.offers else 'no AUTH'} on port 25")
+    if tls:
+        smtp.greeting(endpoint, secured=True)
     return answer.text
 
 

@@ -72,7 +72,14 @@ def greeting(endpoint: listen.Endpoint, timeout: float = 10, *, secured: bool = 
             return Greeting(code, text.decode(errors="replace"), dict(client.esmtp_features))
     except (OSError, smtplib.SMTPException) as error:
         how = " after a line of the PROXY protocol" if endpoint.proxy else ""
-        raise RelayError(f"{endpoint.place} does not answer as a mail server{how}: {error}") from error
+        raise RelayError(f"{endpoint.place} does not answer as a mail server{how}: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    if not isinstance(error, smtplib.SMTPResponseException):
+        return str(error)
+    said = error.smtp_error
+    return f"{error.smtp_code} {said.decode(errors='replace') if isinstance(said, bytes) else said}"
 
 
 def answer(endpoint: listen.Endpoint, sender: str, recipient: str, timeout: float = 10) -> tuple[str, int, str]:
