@@ -44,11 +44,15 @@ def test_the_distributions_own_python_runs_it(tmp_path: Path) -> None:
     (tmp_path / "certificate").write_bytes(certificate.self_signed("relay.example.com"))
     code = f"""
 import sys
+from concurrent import futures
 sys.path.insert(0, sys.argv[1])
 import smtpout_core.promises.derived, smtpout_core.verify.look
+from smtpout_core import packages
 from smtpout_core.daemons.opendkim import keys
 from smtpout_core.daemons.postfix import certificate
 keys.key_info("{tmp_path}/key"), certificate.info("{tmp_path}/certificate")
+with futures.ThreadPoolExecutor(20) as pool:
+    list(pool.map(packages.imported, ["dns.resolver", "ldap3"] * 20, ["dnspython", "ldap3"] * 20))
 assert "salt" not in sys.modules
 """
     subprocess.run([PYTHON, "-I", "-c", code, program], check=True)
