@@ -152,6 +152,25 @@ def test_a_certificate_that_has_ended_is_told_and_holds_up_no_other_change(
     assert "the certificate in /etc/site/other.pem ended on" in str(example.failed("one that has ended"))
 
 
+def test_a_certificate_that_is_gone_is_told_and_holds_up_no_other_change(
+    example: Applied, site: dict[str, Any]
+) -> None:
+    relay = example.lab.host("relay")
+    relay.write("/etc/site/gone.pem", _certificate(60))
+    site["tls"] = {"chain_file": "/etc/site/gone.pem"}
+    _changed(example, site)
+    relay.run(["rm", "/etc/site/gone.pem"])
+    site["postfix"] = {"main": {"smtpd_recipient_limit": 7}}
+    _apply(example, site, "without its certificate")
+    assert "The site changes as one" not in example.failed("without its certificate")
+    told = str(example.runs["without its certificate"]["The site changes as one"])
+    assert "As before this change: postfix: smtpd: warning: error opening chain file: /etc/site/gone.pem" in told
+    assert _postconf(relay, "-h", "smtpd_recipient_limit") == "7"
+    site["tls"] = {"chain_file": "/etc/site/another.pem"}
+    _apply(example, site, "one that isn't there")
+    assert "error opening chain file: /etc/site/another.pem" in str(example.failed("one that isn't there"))
+
+
 def test_one_domain_may_have_a_delivery_layer_of_its_own(example: Applied, site: dict[str, Any]) -> None:
     site["delivery"]["nexthop"] = "smtp:[172.16.11.250]:25"  # nobody
     site["delivery"]["domains"] = {"domain02.dom": "smtp:[172.16.11.96]:25"}

@@ -144,6 +144,23 @@ def test_a_probe_asks_every_endpoint(postfix: tuple[str, dict[str, int]], tmp_pa
         smtp.probe({"postfix": {"directory": str(other)}})
 
 
+def test_a_certificate_that_is_gone_closes_the_way_of_tls_and_leaves_postfix_serving(
+    postfix: tuple[str, dict[str, int]], endpoint: Callable[..., listen.Endpoint]
+) -> None:
+    config, _ = postfix
+    [chain] = map(Path, certificate.served(config))
+    reload = ["postfix", "-c", config, "reload"]
+    kept = chain.rename(chain.with_name("kept.pem"))
+    try:
+        subprocess.run(reload, check=True, capture_output=True)
+        with pytest.raises(RelayError, match=r"does not answer as a mail server: .*HANDSHAKE_FAILURE"):
+            smtp.greeting(endpoint("tls"))
+        smtp.probe({"postfix": {"directory": config}})
+    finally:
+        kept.rename(chain)
+        subprocess.run(reload, check=True, capture_output=True)
+
+
 def test_a_configuration_without_a_service_for_mail_serves_nobody(tmp_path: Path) -> None:
     (tmp_path / "main.cf").write_text("compatibility_level = 3.6\n", encoding="utf-8")
     (tmp_path / "master.cf").write_text("pickup unix n - n 60 1 pickup\n", encoding="utf-8")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import smtplib
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from smtpout_core.daemons.postfix import aside, conf, listen
+from smtpout_core.daemons.postfix import aside, certificate, conf, listen
 from smtpout_core.errors import RelayError
 
 # Answers to EHLO of one that took what came before it for a command: not understood (RFC 5321, 4.2.2), or the end.
@@ -110,7 +111,8 @@ def probe(settings: dict[str, Any], patience: float = 10) -> None:
     """Ask Postfix at each address and port that its configuration says it listens on, as a client there would.
 
     A service for users may answer 4xx, as while the directory is down: that is no reason to leave a relay without its
-    configuration. One of the site's own may turn this host away: whom it serves is the site's to say.
+    configuration. Nor is a certificate that is gone, without which no TLS can be begun: a change that brings that is
+    refused before it. One of the site's own may turn this host away: whom it serves is the site's to say.
 
     :param settings: the site's.
     :param patience: seconds to wait for each answer.
@@ -120,8 +122,20 @@ def probe(settings: dict[str, Any], patience: float = 10) -> None:
     if not asked:
         raise RelayError("Postfix's configuration has no service that listens for mail")
     with ThreadPoolExecutor(len(asked)) as pool:
-        for endpoint, answer in zip(asked, pool.map(greeting, asked, repeat(patience)), strict=True):
-            refuse(endpoint, answer)
+        greetings = pool.map(_greeted, asked, repeat(patience), repeat(settings["postfix"]["directory"]))
+        for endpoint, answer in zip(asked, greetings, strict=True):
+            if answer:
+                refuse(endpoint, answer)
+
+
+def _greeted(endpoint: listen.Endpoint, patience: float, directory: str) -> Greeting | None:
+    """Return what an endpoint says; None where TLS would come first, and the certificate for it is gone."""
+    try:
+        return greeting(endpoint, patience)
+    except RelayError:
+        if endpoint.tls and not all(map(os.path.exists, certificate.served(directory))):
+            return None
+        raise
 
 
 def serves(directory: str = conf.LIVE, unit: str = "postfix", patience: float = 10) -> None:
