@@ -18,6 +18,9 @@ PATIENCE = 15.0
 RELAYS = {4: "198.51.100.1", 6: "2001:db8::1"}
 
 
+GREETING = "the greeting"
+
+
 class Reply(NamedTuple):
     """The last reply of a dialogue, and to which command it came."""
 
@@ -29,6 +32,11 @@ class Reply(NamedTuple):
     def taken(self) -> bool:
         """Whether the recipient, or the message, was taken."""
         return self.code == 250
+
+    @property
+    def silence(self) -> bool:
+        """Whether the door greets nobody, or keeps whoever comes waiting in vain."""
+        return self.code < 0 and (self.command == GREETING or "timed out" in self.text)
 
     def __str__(self) -> str:
         return (
@@ -45,7 +53,7 @@ def held(path: str, question: Question, message: bytes, password: str = "") -> R
     :return: the reply that decides; of code -1 where there was none.
     """
     client = _Client(question, password)
-    step = "the greeting"
+    step = GREETING
     try:
         with client:
             code, text = client.connect(path)

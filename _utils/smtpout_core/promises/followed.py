@@ -68,7 +68,8 @@ def asked(chain: Chain, questions: Iterable[Question], password: str, text: byte
             reply = dialogue.held(chain.doors[question.door], question, message, password)
             if reply.code >= 0:
                 return reply
-        silent[question.door] = reply
+        if reply.silence:
+            silent[question.door] = reply
         return reply
 
     programs = [question for question in tokens if question.door == SENDMAIL]

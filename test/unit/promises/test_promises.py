@@ -243,6 +243,21 @@ def test_a_promise_that_is_taken_back_is_not_asked(site: Callable[..., Site]) ->
     assert {verdict.outcome for verdict in verdicts.values()} <= {Outcome.KEPT, Outcome.BROKEN}
 
 
+@real
+def test_without_a_certificate_those_are_left_out_who_need_tls_and_the_same_each_time(
+    site: Callable[..., Site],
+) -> None:
+    made = site(tls={"chain_file": "/etc/site/gone.pem"})
+    once, again = (
+        {name: verdict.seen for name, verdict in made.verdicts().items() if verdict.outcome is Outcome.BROKEN}
+        for _ in range(2)
+    )
+    assert once == again
+    assert "users_log_in" in once
+    assert not {"strangers_reach_users", "servers_send", "programs_send"} & once.keys()
+    assert [line for seen in once.values() for line in seen if "STARTTLS: the connection ends" not in line] == []
+
+
 # What stands where mail is handed on to, by what is seen of it.
 BAD_NEXTHOPS = {
     "said: 500 5.3.0 Error: command failed (in reply to RCPT TO command)": ("-f", "RCPT"),
