@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,8 @@ def keys_present(
             with Memory(here.state_dir).locked():
                 files.sweep(wanted)
                 _do_all(tasks)
+            _note(missing or delivered, "signing keys were made")
+            _note(loose, "signing keys got the daemon as their owner")
         made = len(missing) + len(delivered)
         ret["comment"] = "\n".join(_comment(made, len(loose), len(found) - len(loose), _small(found, bits)))
         if __opts__["test"] and not _is_there(user):
@@ -100,6 +102,12 @@ def keys_present(
     except errors.RelayError as error:
         ret.update(changes={}, result=False, comment=str(error))
     return ret
+
+
+def _note(done: Sized, what: str) -> None:
+    """Note for the states that follow what stays, whatever becomes of them."""
+    if done:
+        __context__.setdefault(host.BROUGHT, []).append(what)
 
 
 def _is_there(user: str) -> bool:

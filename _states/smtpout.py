@@ -83,7 +83,12 @@ def nothing_left_behind(name: str) -> dict[str, Any]:
     site = __salt__["smtpout.settings"]()
     mail = waiting.elsewhere(site)
     if not mail:
-        return _result(name, "No mail waits anywhere else.")
+        ret = _result(name, "No mail waits anywhere else.")
+        if "postfix" not in _memory().whole()["daemons"] and (others := _giving_way(site)):
+            go = "would go" if __opts__["test"] else "go"
+            said = f"{', '.join(others)} {go}, as Postfix can't be installed beside another mail server"
+            ret["warnings"] = [f"{said}. There is no way back from that: keep elsewhere what you want of it again."]
+        return ret
     lines = "".join(f"\n  {each}" for each in mail)
     taken_over = "postfix" in _memory().whole()["daemons"] and not _to_come(site)
     if taken_over and all(each.program != "Postfix" for each in mail):
@@ -100,8 +105,13 @@ def nothing_left_behind(name: str) -> dict[str, Any]:
 def _to_come(site: dict[str, Any]) -> bool:
     """Tell whether packages are still to be installed, or those of another mail server to be removed."""
     installed = _installed()
-    others = [package for package in site["postfix"]["conflicting"] if package in installed]
-    return bool(others) or not all(package in installed for package in site["packages"])
+    return bool(_giving_way(site)) or not all(package in installed for package in site["packages"])
+
+
+def _giving_way(site: dict[str, Any]) -> list[str]:
+    """Return the packages of another mail server that is on the host."""
+    installed = _installed()
+    return [package for package in site["postfix"]["conflicting"] if package in installed]
 
 
 def packages_installed(
@@ -138,11 +148,19 @@ def _packages_installed(name: str, packages: list[str], hold: str, repositories:
         for part in (repositories, packages):
             if due := [package for package in missing if package in part]:
                 __salt__["pkg.install"](pkgs=due, refresh=True)
-    installed = _installed()
+    before, installed = installed, _installed()
+    gone = [package for package in before if package not in installed]
+    _brought("packages were installed", *([f"{', '.join(gone)} went"] if gone else []))
     if still_missing := [package for package in missing if package not in installed]:
         raise CommandExecutionError(f"the package manager did not install {', '.join(still_missing)}")
     changes = {package: {"old": "", "new": installed[package]} for package in missing}
+    changes |= {package: {"old": before[package], "new": ""} for package in gone}
     return _result(name, f"Installed {', '.join(missing)}.", changes)
+
+
+def _brought(*what: str) -> None:
+    """Note for the states that follow what stays, whatever becomes of them."""
+    __context__.setdefault(host.BROUGHT, []).extend(what)
 
 
 def packages_removed(name: str, packages: list[str]) -> dict[str, Any]:
@@ -209,6 +227,7 @@ def _python_packages_present(name: str, wanted: dict[str, str]) -> dict[str, Any
         last = (answer["stderr"] or answer["stdout"]).strip().splitlines()[-1:]
         raise CommandExecutionError(f"pip: {''.join(last)}; with no way to a package index, install them by hand")
     importlib.invalidate_caches()
+    _brought("packages of Salt's Python were installed")
     return _result(name, f"Installed {', '.join(missing)} into Salt's Python.", changes)
 
 

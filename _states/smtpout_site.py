@@ -162,7 +162,7 @@ def _host() -> minions.Host:
 
 def _transaction(settings: dict[str, Any] | None = None) -> Transaction:
     labels = selinux.relabel if settings and settings["selinux"]["active"] else lambda _paths: None
-    return Transaction(_host(), descriptions.ways(labels))
+    return Transaction(_host(), descriptions.ways(labels), brought=__context__.get(minions.BROUGHT, ()))
 
 
 def _cause() -> dict[str, str]:

@@ -11,6 +11,9 @@ from smtpout_core.errors import RelayError
 SALTENV = "smtpout.saltenv"
 """Where a run's ``__context__`` says which environment the formula's SLS files come from, and so all of its files."""
 
+BROUGHT = "smtpout.brought"
+"""Where a run's ``__context__`` says what it has brought that stays, whatever becomes of the site: packages, keys."""
+
 STATE_DIR = "/var/lib/smtpout"
 """Where smtpout keeps what it remembers of a host; the minion option ``smtpout_state_dir`` names another place."""
 

@@ -39,6 +39,19 @@ def test_repositories_come_first(states: Any, installed: Installed) -> None:
     assert apply(states, repositories=["epel-release"])["changes"] == {}
 
 
+def test_what_goes_for_a_package_is_told_too(
+    states: Any, installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def present() -> dict[str, str]:
+        return dict.fromkeys(["postfix", "opendkim"] if installed else ["postfix", "exim4-base"], "1.0")
+
+    monkeypatch.setitem(states.functions._dict, "pkg.list_pkgs", present)
+    assert apply(states)["changes"] == {
+        "opendkim": {"old": "", "new": "1.0"},
+        "exim4-base": {"old": "1.0", "new": ""},
+    }
+
+
 def test_a_dry_run_names_them_and_installs_nothing(states: Any, installed: Installed) -> None:
     ret = apply(states, repositories=["epel-release"], test=True)
     assert ret["result"] is None

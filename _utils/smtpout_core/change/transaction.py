@@ -62,13 +62,17 @@ class Outcome:
 class Transaction:
     """What changes a host."""
 
-    def __init__(self, host: Host, ways: Ways, unit_path: str = UNIT_PATH) -> None:
+    def __init__(self, host: Host, ways: Ways, unit_path: str = UNIT_PATH, brought: Sequence[str] = ()) -> None:
+        """Begin with nothing changed, but for what the run has ``brought`` before, each a short sentence."""
         self.host = host
         self.ways = ways
         self.memory = Memory(host.state_dir)
         self.journal = Journal(host.state_dir, unit_path)
         self.back = wayback.WayBack(self.journal, self.memory, ways)
-        self.untouched = "Nothing was changed."
+        before = ", ".join(brought)
+        self.untouched = (
+            f"{before[0].upper()}{before[1:]}; nothing else was changed." if before else "Nothing was changed."
+        )
 
     # --- what an earlier run has left -------------------------------------------------------------------------------
 

@@ -152,6 +152,7 @@ class Host:
         )
         self.template("ldap", "bind_pw = {{ settings.password }}\n")
         self.pillar: dict[str, Any] = dict(OLD)
+        self.brought: list[str] = []
         self.milter = Daemon(
             "milter",
             units=("milter",),
@@ -220,7 +221,7 @@ class Host:
     def transaction(self, test: bool = False) -> Transaction:
         """Return what changes this host."""
         unit = str(self.root / "systemd/smtpout-restore.service")
-        return Transaction(self._host(test), self.ways, unit)
+        return Transaction(self._host(test), self.ways, unit, self.brought)
 
     @property
     def memory(self) -> Memory:

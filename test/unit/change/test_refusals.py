@@ -203,6 +203,16 @@ def test_terms_that_are_new_are_asked_though_no_file_changes(applied: Host, test
     assert not applied.calls()
 
 
+def test_what_the_run_has_brought_before_is_no_less_a_change(applied: Host) -> None:
+    applied.pillar |= {"hostname": "misspelt"}
+    applied.want(applied.milter, applied.relay)
+    applied.brought = ["packages were installed", "signing keys were made"]
+    said = (
+        "The new configuration is refused; packages were installed, signing keys were made; nothing else was changed:"
+    )
+    assert applied.refused().startswith(f"{said}\n")
+
+
 def test_a_first_whole_has_nothing_before_it(host: Host) -> None:
     host.want(host.milter, host.relay, promises=lambda _staged: DOWN)
     assert "Mail is taken: that would be broken." in host.refused()
