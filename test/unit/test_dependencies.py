@@ -19,6 +19,9 @@ OWN = {"smtpout_core"}
 SALT_BRINGS = {"yaml": "pyyaml", "jinja2": "jinja2", "cryptography": "cryptography"}
 FORMULA_BRINGS = {"ldap3": "ldap3", "dkim": "dkimpy", "dns": "dnspython"}
 
+BY_NAME = ("import_module", "__import__", "packages.imported")
+LATE = {"packages.py": "name"}  # what it is told, and that is looked at where it is said
+
 LOCKS = ["bin/requirements.txt", "test/requirements.txt", "test/requirements-3006.txt", "test/requirements-3007.txt"]
 
 
@@ -29,8 +32,10 @@ def imports(path: Path) -> Iterator[str]:
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield "" if node.level else str(node.module).partition(".")[0]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
-            yield str(ast.literal_eval(node.args[0])).partition(".")[0]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(BY_NAME):
+            named = ast.unparse(node.args[0])
+            if named != LATE.get(path.name):
+                yield str(ast.literal_eval(named)).partition(".")[0]
 
 
 def group(name: str) -> list[str]:
