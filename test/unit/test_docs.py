@@ -139,7 +139,7 @@ def test_a_drawing_shows_what_its_source_says(source: Path) -> None:
 def test_the_drawing_of_files_names_states_that_are_there() -> None:
     text = (REPOSITORY / "docs/files.dot").read_text(encoding="utf-8")
     labels = [label.replace("\\n", " ") for label in re.findall(r'state_\w+ \[label="(.*?)"', text)]
-    assert len(labels) == 9
+    assert len(labels) == 10
     assert set(labels) <= state_ids()
 
 
