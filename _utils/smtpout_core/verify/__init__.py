@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
+from smtpout_core.change import units
+from smtpout_core.change.parts import Daemon
+from smtpout_core.daemons import descriptions
 from smtpout_core.daemons.postfix import conf, nexthop
 from smtpout_core.daemons.watch import record
 from smtpout_core.directory import ask
@@ -15,6 +18,9 @@ from smtpout_core.errors import Doubt, RelayError
 from smtpout_core.host import Host
 from smtpout_core.site.rules.promises import not_promised
 from smtpout_core.verify import ageing, filters, logins, postfix
+
+ASKED = ("saslauthd", "clamd", "clamav-milter", "opendkim", "postfix", "watch")
+"""Daemons of whom more is asked than whether they run."""
 
 ROUTES = 32
 """Of the delivery layer's, that are asked."""
@@ -32,14 +38,15 @@ class Check(NamedTuple):
     own: bool = True
 
 
-def run(settings: dict[str, Any], _host: Host) -> list[dict[str, str]]:
+def run(settings: dict[str, Any], host: Host) -> list[dict[str, str]]:
     """Make every check; each daemon is asked by its own protocol.
 
     :param settings: the site's.
+    :param host: where its daemons run.
     :return: one ``{"check": ..., "state": "ok" | "warning" | "failed", "seen": ...}`` a check. What failed says which
         unit to look at.
     """
-    asked = _checks(settings)
+    asked = [*_others(settings, host), *_checks(settings)]
     # At once: a directory that hangs is waited for by three of them.
     with ThreadPoolExecutor(len(asked)) as pool:
         checks = list(pool.map(_outcome, asked))
@@ -94,6 +101,23 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
         asked.append(Check("the relay is looked at between applies", record.TIMER, look, own=False))
     asked.append(Check("the directory answers as the pillar says", "", partial(_directory, settings), own=False))
     return asked
+
+
+def _others(settings: dict[str, Any], host: Host) -> Iterator[Check]:
+    """Yield a check of each daemon that is described and has none of its own."""
+    for daemon in descriptions.described(settings, host):
+        if daemon.units and daemon.name not in ASKED:
+            unit = daemon.working or daemon.units[-1]
+            yield Check(f"{daemon.name} runs", unit, partial(_runs, daemon, unit), own=False)
+
+
+def _runs(daemon: Daemon, unit: str) -> str:
+    """Return how a daemon is; raise where it doesn't run, or doesn't answer its probe."""
+    now = units.status(daemon.units, daemon.working)
+    if not now.running:
+        raise RelayError(f"{unit} is {now.state}")
+    descriptions.ways().probe(daemon.probes)()
+    return f"{unit} is {now.state}"
 
 
 def _outcome(check: Check) -> dict[str, str]:

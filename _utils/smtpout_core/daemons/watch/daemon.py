@@ -8,7 +8,8 @@ import json
 import os
 import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,25 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
                 File(f"{UNITS}/{service}", "salt://smtpout/watch/watch.service.jinja", context={"program": PROGRAM}),
                 File(f"{UNITS}/{record.TIMER}", "salt://smtpout/watch/watch.timer.jinja"),
             ),
-            parts=(Made(PROGRAM, archive(), 0o644), Made(SITE, known(settings, host), 0o600, masks.ALL)),
+            parts=(
+                Made(PROGRAM, archive, 0o644),
+                Made(SITE, partial(known, settings, host), 0o600, masks.ALL),
+            ),
             reloads=False,
         )
     ]
 
 
 class Made(Part):
-    """A file with this content."""
+    """A file whose content is made once it is asked for."""
 
-    def __init__(self, path: str, data: bytes, mode: int, secret: str = "") -> None:
-        self.path, self.data, self.mode, self.secret = path, data, mode, secret
+    def __init__(self, path: str, make: Callable[[], bytes], mode: int, secret: str = "") -> None:
+        self.path, self.make, self.mode, self.secret = path, make, mode, secret
+
+    @cached_property
+    def data(self) -> bytes:
+        """The content."""
+        return self.make()
 
     @property
     def wanted(self) -> str:
