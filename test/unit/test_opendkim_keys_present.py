@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from smtpout_core import files
 from smtpout_core.change.memory import Memory
 from smtpout_core.daemons.opendkim import keys as private
 from smtpout_core.daemons.opendkim import proofs
@@ -42,6 +43,15 @@ def shared_key(modules: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def keys_in(directory: Path, *domains: str, **more: Any) -> list[dict[str, Any]]:
     return [{"domain": d, "selector": "s", "path": str(directory / f"{d}.s.private"), **more} for d in domains]
+
+
+def test_what_a_killed_run_has_left_of_a_key_goes(present: Present, tmp_path: Path) -> None:
+    left = tmp_path / f".a.dom.s.private{files.ASIDE}4711"
+    others = tmp_path / f".another{files.ASIDE}4711"
+    left.write_text("half a key")
+    others.write_text("somebody else's")
+    assert present(keys_in(tmp_path, "a.dom"))["result"] is True
+    assert (left.exists(), others.exists()) == (False, True)
 
 
 def content(directory: Path) -> dict[str, Any]:

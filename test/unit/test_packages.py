@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,21 @@ def test_what_goes_for_a_package_is_told_too(
         "opendkim": {"old": "", "new": "1.0"},
         "exim4-base": {"old": "1.0", "new": ""},
     }
+
+
+def test_a_package_that_a_killed_manager_has_left_halfway_is_installed_again(
+    states: Any, installed: Installed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    query = tmp_path / "dpkg-query"
+    query.write_text(
+        "#!/bin/sh\nhalf=half-installed; [ -e $0.done ] && half=installed; touch $0.done\n"
+        'printf "opendkim $half\\npostfix installed\\n"\n'
+    )
+    query.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setitem(states.functions._dict, "pkg.list_pkgs", lambda: dict.fromkeys(["opendkim", "postfix"], "1.0"))
+    assert apply(states)["result"] is True
+    assert installed == [["opendkim"]]
 
 
 def test_a_dry_run_names_them_and_installs_nothing(states: Any, installed: Installed) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import grp
 import stat
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from minions import Settings
 from smtpout_core import files
 from smtpout_core.change import plan
 from smtpout_core.change.parts import Daemon
@@ -16,7 +18,7 @@ from smtpout_core.change.staging import staged
 from smtpout_core.daemons import clamav, groups
 from smtpout_core.daemons.clamav.signatures import Signatures
 from smtpout_core.daemons.groups import Membership
-from smtpout_core.daemons.postfix import maps
+from smtpout_core.daemons.postfix import daemon, maps
 from smtpout_core.daemons.postfix.table import Table
 from smtpout_core.errors import NotInstalledError, RelayError
 from smtpout_core.host import Host
@@ -50,6 +52,35 @@ def test_a_table_that_somebody_has_edited_or_opened_up_differs(tmp_path: Path) -
     put(table, tmp_path)
     maps.build(table.path, "lmdb", {"example.org": "smtp:[192.0.2.9]:25"})
     assert [*(table.difference({}) or {})] == ["added", "changed"]
+
+
+def test_a_table_whose_text_is_a_link_is_looked_at_where_it_leads(tmp_path: Path) -> None:
+    table = Table(f"{tmp_path}/transport", "lmdb", ENTRIES)
+    put(table, tmp_path)
+    elsewhere = Path(table.path).rename(tmp_path / "elsewhere")
+    Path(table.path).symlink_to(elsewhere)
+    assert table.difference({}) is None
+    assert table.difference(brought(table)["disk"]) is None
+    elsewhere.write_text("example.org smtp:[192.0.2.9]:25\n")
+    assert table.difference({}) is not None
+
+
+def test_an_authority_that_postfixs_user_can_not_read_is_refused(settings: Settings, site: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Path(folder, "ca.pem")
+        authority.write_text("an authority")
+        site["directory"] |= {"servers": ["ldaps://127.0.0.1/"], "ca_file": str(authority)}
+        made = settings(site)
+        made["postfix"]["user"] = "nobody"
+        [postfix] = [each for each in daemon.described(made, Host()) if each.name == "postfix"]
+        [trial] = [each for each in postfix.trials if "authorities" in each.name]
+        for mode, readable in ((0o700, False), (0o755, True)):
+            Path(folder).chmod(mode)
+            if readable:
+                trial.ask()
+                continue
+            with pytest.raises(RelayError, match=f"^smtpout:directory:ca_file: nobody can't read {authority}"):
+                trial.ask()
 
 
 def brought(table: Table) -> dict[str, Any]:

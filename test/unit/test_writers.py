@@ -268,3 +268,12 @@ def test_an_option_of_clamav_is_read_as_it_was_written(site: Site, value: str) -
     shown = run("clamconf", "-c", str(site.root)).split("\n")
     assert f'HTTPProxyPassword = "{value}"' in shown
     assert "HTTPProxyServer disabled" in shown
+
+
+def test_a_template_that_has_changed_is_read_anew(tmp_path: Path) -> None:
+    source = tmp_path / "a.jinja"
+    templates = Templates({}, Host(cache_dir=str(tmp_path / "cache"), cache_file=lambda _source: str(source)))
+    for second, text in enumerate(("first\n", "second\n")):
+        source.write_text(text)
+        os.utime(source, (second, second))
+        assert templates.rendered(File("/etc/a", "salt://a.jinja")).text == text
