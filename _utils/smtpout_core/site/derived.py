@@ -222,18 +222,24 @@ def _scanning(site: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
 def _milters(made: dict[str, Any]) -> list[dict[str, str]]:
     """Return the milter chain in its order: what a virus scanner would change must not be signed yet.
 
-    ``socket`` is what Postfix connects to (MILTER_README: unix:path or inet:host:port); ``action`` is what Postfix does
-    when the milter doesn't answer.
+    ``socket`` is what Postfix connects to (MILTER_README: unix:path or inet:host:port), for which its user has to be in
+    ``group``; ``action`` is what Postfix does when the milter doesn't answer, and ``unit`` where to look then.
     """
     scan_failure = {"Accept": "accept", "Reject": "reject"}.get(made["clamav"]["on_fail"], "tempfail")
     chain = [
-        ("clamav", made["clamav"]["enabled"], made["clamav"]["socket"], scan_failure),
-        ("opendkim", made["opendkim"]["enabled"], made["opendkim"]["socket"], made["opendkim"]["on_fail"]),
+        ("clamav", made["clamav"], made["clamav"]["milter"], scan_failure),
+        ("opendkim", made["opendkim"], made["opendkim"], made["opendkim"]["on_fail"]),
     ]
     return [
-        {"name": name, "socket": _postfix_socket(socket), "action": action}
-        for name, enabled, socket, action in chain
-        if enabled
+        {
+            "name": name,
+            "socket": _postfix_socket(room["socket"]),
+            "action": action,
+            "unit": daemon["service"],
+            "group": daemon["group"],
+        }
+        for name, room, daemon, action in chain
+        if room["enabled"]
     ]
 
 
@@ -317,7 +323,5 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         # Of what main.cf and the directory's maps name: processes read these once, when they start.
         "read_files": list(dict.fromkeys([chain, postfix["trust_store"], *made["directory"]["authorities"]])),
         "self_made_certificate": "chain_file" not in site["tls"],
-        "groups": [made["saslauthd"]["group"]]
-        + ([made["clamav"]["milter"]["group"]] if made["clamav"]["enabled"] else [])
-        + ([made["opendkim"]["group"]] if made["opendkim"]["enabled"] else []),
+        "groups": [made["saslauthd"]["group"], *(milter["group"] for milter in made["milters"])],
     }

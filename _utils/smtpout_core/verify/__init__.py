@@ -86,10 +86,9 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
     if settings["clamav"]["enabled"]:
         scanner = settings["clamav"]["clamd"]["service"]
         asked.append(Check("the scanner finds the EICAR test virus", scanner, partial(filters.scan, settings)))
-    units = {"clamav": settings["clamav"]["milter"]["service"], "opendkim": settings["opendkim"]["service"]}
     asked += [
-        Check(f"the {name} milter answers", units[name], partial(filters.answer, settings, name))
-        for name in (milter["name"] for milter in settings["milters"])
+        Check(f"the {milter['name']} milter answers", milter["unit"], partial(filters.answer, settings, milter["name"]))
+        for milter in settings["milters"]
     ]
     asked.append(Check("logins are checked", settings["saslauthd"]["service"], partial(logins.daemon, settings)))
     if "mail_is_handed_on" not in not_promised(settings):
