@@ -103,9 +103,9 @@ def nothing_left_behind(name: str) -> dict[str, Any]:
 
 
 def _to_come(site: dict[str, Any]) -> bool:
-    """Tell whether packages are still to be installed, or those of another mail server to be removed."""
+    """Tell whether Postfix is still to be installed, or another mail server's packages are to be removed."""
     installed = _installed()
-    return bool(_giving_way(site)) or not all(package in installed for package in site["packages"])
+    return bool(_giving_way(site)) or not all(package in installed for package in site["postfix"]["packages"])
 
 
 def _giving_way(site: dict[str, Any]) -> list[str]:

@@ -7,11 +7,12 @@ include:
   - smtpout.opendkim.clean
   - smtpout.selinux.clean
 
+{#- Python stays, and so do its packages: much of a host may need them. #}
 {%- if settings.valid and settings.clean.remove_packages %}
 
 The mail system's packages are removed:
   smtpout.packages_removed:
-    - packages: {{ settings.packages | json }}
+    - packages: {{ settings.packages | reject("in", settings.watch.packages) | list | json }}
     - require:
       - smtpout_site: The mail system is as it was before smtpout
 {%- if settings.selinux.active %}

@@ -99,6 +99,15 @@ def test_a_site_may_see_to_its_firewall_itself(renderer: Renderer, sls: str, man
     assert any(chunk["state"] == "host_firewall" or chunk.get("daemon") == "firewall" for chunk in chunks) is managed
 
 
+def test_clean_leaves_the_hosts_python(renderer: Renderer) -> None:
+    pillar = load("default")
+    pillar["smtpout"]["clean"] = {"remove_packages": True}
+    chunks, _ = renderer.low(renderer.highstate("smtpout.clean", pillar)[0])
+    [removed] = [chunk["packages"] for chunk in chunks if chunk["fun"] == "packages_removed"]
+    assert "postfix" in removed
+    assert [name for name in removed if name.startswith("python")] == []
+
+
 def test_an_unknown_platform_is_refused(renderers: dict[str, Renderer]) -> None:
     renderer = renderers["ubuntu-24.04"]
     grains = renderer.state.functions.pack["__grains__"]

@@ -118,7 +118,7 @@ def test_opendkim_tells_what_it_does_to_a_message(tmp_path: Path, sender: str, s
     with subprocess.Popen(["opendkim", "-f", "-x", str(config)]) as daemon:
         until_it_serves(lambda: milter.probe(f"unix:{tmp_path}/s"))
         headers = {"From": f"<{sender}>", "To": "<b@example.com>", "Subject": "A test"}
-        said = milter.treated(f"unix:{tmp_path}/s", "127.0.0.1", sender, headers, b"A test.\r\n")
+        said = milter.treated(f"unix:{tmp_path}/s", "127.0.0.1", (sender, "b@example.com"), headers, b"A test.\r\n")
         daemon.kill()
     assert said.becomes == "accepted"
     assert any(name == "DKIM-Signature" and "d=example.org" in value for name, value in said.headers) is signed
@@ -140,7 +140,8 @@ def test_what_becomes_of_a_message_is_the_milters_last_word(
             connection.sendall(struct.pack(">I", len(each)) + each)
         connection.recv(1 << 16)
 
-    assert milter.treated(listening(filters), "127.0.0.1", "a@example.org", {"From": "a"}, b"").becomes == becomes
+    envelope = ("a@example.org", "b@example.com")
+    assert milter.treated(listening(filters), "127.0.0.1", envelope, {"From": "a"}, b"").becomes == becomes
 
 
 def test_a_socket_that_is_not_there_is_named(tmp_path: Path) -> None:

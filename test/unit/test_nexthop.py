@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from dns import rdata, resolver
 from smtpout_core.daemons.postfix import nexthop
 from smtpout_core.errors import RelayError
 
@@ -29,6 +30,13 @@ from smtpout_core.errors import RelayError
 def test_a_nexthop_is_read(written: str, program: str, read: tuple[str, str, str, bool], shown: str) -> None:
     found = nexthop.read(written, program)
     assert (tuple(found), str(found)) == (read, shown)
+
+
+def test_a_domain_that_takes_no_mail_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    null = rdata.from_text("IN", "MX", "0 .")
+    monkeypatch.setattr(resolver, "resolve", lambda *_, **__: [null])
+    with pytest.raises(RelayError, match=r"^a\.example takes no mail at all \(a null MX, RFC 7505\)$"):
+        nexthop.hosts(nexthop.read("smtp:a.example"))
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ import json
 import subprocess
 import time
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from minions import Settings
 from smtpout_core import verify
+from smtpout_core.change.memory import Memory
 from smtpout_core.daemons.opendkim import keys
 from smtpout_core.daemons.postfix import certificate
 from smtpout_core.daemons.watch import daemon, record
@@ -114,7 +116,7 @@ def test_a_look_from_before_the_timer_was_started_tells_of_another_site(
 ) -> None:
     record.write(Look(time.time() - 300, [BROKEN]), left)
     monkeypatch.setattr(record, "_timer_began", lambda: time.time() - 60)
-    assert record.seen(10, left) == "the first look comes within 10 minutes"
+    assert record.seen(10, left) == "the first look comes two minutes after the timer's start"
 
 
 def test_the_journal_hears_what_is_new_and_the_unit_fails_with_what_failed(
@@ -125,8 +127,11 @@ def test_the_journal_hears_what_is_new_and_the_unit_fails_with_what_failed(
         ([BROKEN, KNOWN], 1, ["<3>failed: the opendkim milter answers: it doesn't",
                               "<6>2 checks, 1 failed, 1 with a warning"]),
         ([BROKEN, KNOWN], 1, ["<6>2 checks, 1 failed, 1 with a warning"]),
+        ([{**BROKEN, "seen": "another"}, KNOWN], 1, ["<3>failed: the opendkim milter answers: another",
+                                                      "<6>2 checks, 1 failed, 1 with a warning"]),
         ([{**BROKEN, "state": "ok"}, KNOWN], 0, ["<6>ok: the opendkim milter answers: it doesn't",
                                                  "<6>2 checks, 0 failed, 1 with a warning"]),
+        ([FINE], 0, ["<6>ok: a user can log in: no longer", "<6>1 checks, 0 failed, 0 with a warning"]),
     ):  # fmt: skip
         monkeypatch.setattr(verify, "run", lambda _site, _host, made=checks: made)
         assert look.main() == status
@@ -136,14 +141,30 @@ def test_the_journal_hears_what_is_new_and_the_unit_fails_with_what_failed(
         assert kept.checks == checks
 
 
+@pytest.mark.parametrize("change", ["before", "meanwhile", "quickly"])
 def test_a_relay_that_is_being_changed_is_not_judged(
-    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    def change(_site: object, _host: object) -> list[dict[str, str]]:
-        (tmp_path / "change").mkdir()
-        return [BROKEN]
+    with ExitStack() as held:
 
-    monkeypatch.setattr(verify, "run", change)
-    assert look.main() == 0
-    assert look.main() == 0
+        def asked(_site: object, _host: object) -> list[dict[str, str]]:
+            if change == "meanwhile":
+                held.enter_context(Memory(str(tmp_path)).locked())
+            else:
+                (tmp_path / "whole.json").write_text("{}")
+            return [BROKEN]
+
+        if change == "before":
+            held.enter_context(Memory(str(tmp_path)).locked())
+        monkeypatch.setattr(verify, "run", asked)
+        assert look.main() == 0
     assert not Path(left).exists()
+
+
+def test_a_change_that_was_cut_short_is_a_failure(left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "change").mkdir()
+    monkeypatch.setattr(verify, "run", lambda _site, _host: [FINE])
+    assert look.main() == 1
+    kept = record.read(left)
+    assert kept
+    assert [check["check"] for check in kept.in_state("failed")] == [look.CUT_SHORT]

@@ -32,8 +32,20 @@ from smtpout_core.errors import RelayError, os_errors_told
 ORIGINAL = ".ORG"
 """What is added to the name of a file that was there before smtpout."""
 
+A_LOOK = 0.1
+"""Seconds after which who only looks whether the lock is held has let go of it."""
+
 KEPT = 10
 """How many generations are kept, and of how many times what was changed by hand."""
+
+
+def _held(descriptor: int) -> bool:
+    """Take the lock, and tell whether that was possible."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class Memory:
@@ -43,6 +55,17 @@ class Memory:
         self.folder = Path(state_dir)
         self.files = (self.folder / "whole.json", self.folder / "originals.json")
         self.edited = self.folder / "edited"
+
+    def busy(self) -> bool:
+        """Tell whether a run holds the lock. It is held for no longer than it takes to see that."""
+        try:
+            with open(self.folder / "lock", encoding="utf-8") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     @contextmanager
     def locked(self, test: bool = False) -> Iterator[None]:
@@ -59,10 +82,10 @@ class Memory:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RelayError("Another run is changing this relay. Run this again when it is done.") from None
+            if not _held(descriptor):
+                time.sleep(A_LOOK)
+                if not _held(descriptor):
+                    raise RelayError("Another run is changing this relay. Run this again when it is done.")
             yield
         finally:
             os.close(descriptor)

@@ -233,7 +233,8 @@ class Transaction:
             said = f"The new configuration is refused; {self.untouched[0].lower()}{self.untouched[1:-1]}:"
             raise RelayError("\n  ".join([said, *complaints, *failed]))
         checking.note_starts(steps, whole["daemons"], stage, self.host)
-        return {"proven": proven, "promised": checking.promised(trial, whole["promised"]), "terms": wanted.terms}
+        terms = whole["terms"] if trial.trial else wanted.terms  # where nobody could be asked, they are still to be
+        return {"proven": proven, "promised": checking.promised(trial, whole["promised"]), "terms": terms}
 
     def _change(
         self,

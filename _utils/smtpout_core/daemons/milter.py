@@ -64,13 +64,13 @@ def probe(socket: str, timeout: float = 5) -> dict[str, int]:
 
 
 def treated(
-    socket: str, client: str, sender: str, headers: Mapping[str, str], body: bytes, timeout: float = 10
+    socket: str, client: str, envelope: tuple[str, str], headers: Mapping[str, str], body: bytes, timeout: float = 10
 ) -> Treated:
     """Give a milter a message as Postfix does, and return what it would have done with it: nothing is delivered.
 
     :param socket: as of :func:`probe`.
     :param client: the address that it comes from, of IPv4.
-    :param sender: of the envelope; the recipient is the same.
+    :param envelope: sender and recipient.
     :param headers: by their names.
     :param body: with CRLF at its lines' ends.
     :param timeout: Seconds for all of it.
@@ -78,7 +78,7 @@ def treated(
     """
     with sockets.conversation(_place(socket), timeout, _sentences(socket, timeout)) as milter:
         steps, found = _greeted(milter, socket)["steps"], Treated()
-        for command, data in _said(client, sender, headers, body):
+        for command, data in _said(client, envelope, headers, body):
             if steps & SKIPPED.get(command, 0):
                 continue
             _send(milter, command, data)
@@ -92,13 +92,15 @@ def treated(
     return found
 
 
-def _said(client: str, sender: str, headers: Mapping[str, str], body: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _said(
+    client: str, envelope: tuple[str, str], headers: Mapping[str, str], body: bytes
+) -> Iterator[tuple[bytes, bytes]]:
     """Yield what an MTA tells of a message (mfdef.h; libmilter/docs)."""
-    address = f"<{sender}>".encode() + b"\0"
+    sender, recipient = (f"<{address}>".encode() + b"\0" for address in envelope)
     yield CONNECT, f"[{client}]".encode() + b"\0" + b"4" + struct.pack(">H", 4242) + client.encode() + b"\0"
     yield HELO, f"[{client}]".encode() + b"\0"
-    yield MAIL, address
-    yield RCPT, address
+    yield MAIL, sender
+    yield RCPT, recipient
     yield DATA, b""
     for name, value in headers.items():
         yield HEADER, b"\0".join([name.encode(), value.encode(), b""])

@@ -75,6 +75,7 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
         Check("Postfix greets and offers what it should", unit, partial(postfix.greeting, settings)),
         Check("Postfix listens where its configuration says", unit, partial(postfix.listening, settings)),
     ]
+    asked.append(Check("servers get TLS on port 25", unit, partial(postfix.encrypted, settings), own=False))
     if "programs_send" not in not_promised(settings):
         asked.append(Check("programs on the relay send", unit, partial(postfix.programs_send, settings)))
     asked += [
@@ -104,7 +105,10 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
 
 def _others(settings: dict[str, Any], host: Host) -> Iterator[Check]:
     """Yield a check of each daemon that is described and has none of its own."""
-    for daemon in descriptions.described(settings, host):
+    daemons: list[Daemon] = []
+    with suppress(RelayError):  # of what can't be read others tell
+        daemons += descriptions.described(settings, host)
+    for daemon in daemons:
         if daemon.units and daemon.name not in ASKED:
             unit = daemon.working or daemon.units[-1]
             yield Check(f"{daemon.name} runs", unit, partial(_runs, daemon, unit), own=False)

@@ -24,6 +24,7 @@ from smtpout_core.daemons.postfix import certificate, conf, queue
 from smtpout_core.directory import servers
 from smtpout_core.errors import Doubt, NotInstalledError, RelayError
 from smtpout_core.host import STATE_DIR
+from smtpout_core.site.rules.promises import not_promised
 
 DAY = 86_400
 RECORDS = 32
@@ -54,7 +55,7 @@ def checks(settings: dict[str, Any]) -> Iterator[tuple[str, Callable[[], str]]]:
         yield f"the directory's certificates are good for {days} days", lambda: _directory_ends(settings, days)
     if settings["clamav"]["enabled"]:
         yield "the scanner's signatures are new", lambda: _signatures(settings, warn["signature_days"])
-    if settings["opendkim"]["enabled"]:
+    if "mail_is_signed" not in not_promised(settings):
         yield "receivers find the keys that mail is signed with", lambda: _records(settings)
     yield "mail leaves the relay", lambda: _deferred(waiting(), warn["queue"])
     yield "no message waits for long", lambda: _oldest(waiting(), warn["oldest_hours"])

@@ -8,11 +8,15 @@ from typing import Any
 
 from smtpout_core.daemons import clamav, milter
 from smtpout_core.daemons.clamav import eicar
+from smtpout_core.daemons.postfix.smtp import OUTSIDE
 from smtpout_core.errors import RelayError
 from smtpout_core.site.rules.promises import not_promised
 
 STRANGER, HERE = "203.0.113.9", "127.0.0.1"
 """Whose mail is scanned, and whose is signed (RFC 5737)."""
+PLAIN = b"Nobody gets this.\r\n"
+INFECTED = {"Reject": "refused", "Defer": "put off", "Blackhole": "discarded", "Quarantine": "quarantined"}
+"""What becomes of a virus by ``OnInfected`` (clamav-milter.conf(5))."""
 
 
 def scan(settings: dict[str, Any]) -> str:
@@ -27,7 +31,7 @@ def answer(settings: dict[str, Any], room: str) -> str:
     """Return what a milter does to the message that it is there for; nobody gets that message."""
     socket, taken_back = settings[room]["socket"], not_promised(settings)
     if room == "clamav" and "viruses_are_stopped" not in taken_back and not _acts(settings):
-        return _stops_a_virus(socket)
+        return _scans(settings, socket)
     if room == "opendkim" and "mail_is_signed" not in taken_back:
         return _signs(socket, settings["opendkim"]["signing_keys"][0])
     return f"milter protocol {milter.probe(socket)['version']} on {socket}"
@@ -38,18 +42,25 @@ def _acts(settings: dict[str, Any]) -> bool:
     return "VirusAction" in settings["clamav"]["milter"]["options"]
 
 
-def _stops_a_virus(socket: str) -> str:
-    headers = _headers("") | {"Content-Type": "application/zip", "Content-Transfer-Encoding": "base64"}
-    said = milter.treated(socket, STRANGER, "", headers, eicar.ATTACHED.replace(b"\n", b"\r\n"))
-    if said.becomes == "accepted":
-        raise RelayError(f"{socket} lets the EICAR test virus pass")
-    return f"on {socket} the EICAR test virus is {said.becomes}"
+def _scans(settings: dict[str, Any], socket: str) -> str:
+    """Return what becomes of a virus; raise where that isn't what the site wants, or of other mail the same."""
+    domain, own = settings["domains"][0], settings["clamav"]["milter"]["options"]
+    envelope, headers = (OUTSIDE, f"postmaster@{domain}"), _headers(OUTSIDE)
+    harmless = milter.treated(socket, STRANGER, envelope, headers, PLAIN)
+    if harmless.becomes != "accepted":
+        raise RelayError(f"on {socket} mail without a virus is {harmless.becomes}")
+    packed = headers | {"Content-Type": "application/zip", "Content-Transfer-Encoding": "base64"}
+    virus = milter.treated(socket, STRANGER, envelope, packed, eicar.ATTACHED.replace(b"\n", b"\r\n"))
+    wanted = INFECTED.get(str(own.get("OnInfected", settings["clamav"]["on_infected"])), virus.becomes)
+    if virus.becomes in ("accepted", "") or virus.becomes != wanted:
+        raise RelayError(f"on {socket} the EICAR test virus is {virus.becomes}, and should be {wanted}")
+    return f"on {socket} the EICAR test virus is {virus.becomes}"
 
 
 def _signs(socket: str, key: dict[str, Any]) -> str:
     domain, selector = key["domain"], key["selector"]
     sender = f"postmaster@{domain}"
-    said = milter.treated(socket, HERE, sender, _headers(sender), b"Nobody gets this.\r\n")
+    said = milter.treated(socket, HERE, (sender, OUTSIDE), _headers(sender), PLAIN)
     for name, value in said.headers:
         tags = set(re.split(r"[;\s]+", value))
         if name.lower() == "dkim-signature" and {f"d={domain}", f"s={selector}"} <= tags:
@@ -58,8 +69,7 @@ def _signs(socket: str, key: dict[str, Any]) -> str:
 
 
 def _headers(sender: str) -> dict[str, str]:
-    address = f"<{sender or 'postmaster@smtpout.invalid'}>"
     return {
-        "From": address, "To": address, "Subject": "smtpout looks at the relay", "Date": formatdate(),
+        "From": f"<{sender}>", "To": f"<{OUTSIDE}>", "Subject": "smtpout looks at the relay", "Date": formatdate(),
         "Message-ID": "<look@smtpout.invalid>", "MIME-Version": "1.0",
     }  # fmt: skip

@@ -8,11 +8,15 @@ import time
 from pathlib import Path
 
 from smtpout_core import verify
+from smtpout_core.change.memory import Memory
 from smtpout_core.daemons.watch import daemon, record
 from smtpout_core.host import Host
 
 # What stands before a line of the journal (sd-daemon(3)).
 PRIORITY = {"failed": "<3>", "warning": "<4>", "ok": "<6>"}
+
+
+CUT_SHORT = "no change of the mail system is half done"
 
 
 def main() -> int:
@@ -22,28 +26,37 @@ def main() -> int:
     """
     known = json.loads(Path(daemon.SITE).read_text(encoding="utf-8"))
     state_dir = known["state_dir"]
-    checks = [] if _changes(state_dir) else verify.run(known["site"], Host(state_dir=state_dir))
-    if _changes(state_dir):
+    memory, began = Memory(state_dir), _changed(state_dir)
+    checks = [] if memory.busy() else verify.run(known["site"], Host(state_dir=state_dir))
+    if memory.busy() or _changed(state_dir) != began:  # who asks then hears of daemons that are away
         _say("the relay is being changed: nothing is said of it now")
         return 0
+    if Path(state_dir, "change").exists():
+        checks.append({"check": CUT_SHORT, "state": "failed", "seen": "an apply was cut short; apply again"})
     before, look = record.read(record.PATH), record.Look(time.time(), checks)
     record.write(look, record.PATH)
     _tell(before, look)
     return 1 if look.in_state("failed") else 0
 
 
-def _changes(state_dir: str) -> bool:
-    """Tell whether a change is under way, or half of one is left; who asks then hears of daemons that are away."""
-    return Path(state_dir, "change").exists()
+def _changed(state_dir: str) -> int:
+    """Return when what the daemons run with was last written down."""
+    path = Path(state_dir, "whole.json")
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _tell(before: record.Look | None, look: record.Look) -> None:
     """Say what is other than it was, and a sum."""
-    was = {check["check"]: check["state"] for check in before.checks} if before else {}
+    was = {check["check"]: check for check in before.checks} if before else {}
     for check in look.checks:
-        if check["state"] != was.get(check["check"], "ok"):
-            seen = " ".join(check["seen"].split())
-            _say(f"{check['state']}: {check['check']}: {seen}", check["state"])
+        known = was.pop(check["check"], None)
+        # A warning's words hold ages and sizes, which are never the same.
+        other = check["state"] == "failed" and known and known["seen"] != check["seen"]
+        if other or check["state"] != (known["state"] if known else "ok"):
+            _say(f"{check['state']}: {check['check']}: {' '.join(check['seen'].split())}", check["state"])
+    for check in was.values():
+        if check["state"] != "ok":
+            _say(f"ok: {check['check']}: no longer")
     failed, warnings = len(look.in_state("failed")), len(look.in_state("warning"))
     _say(f"{len(look.checks)} checks, {failed} failed, {warnings} with a warning")
 

@@ -24,6 +24,14 @@ def has_tls(settings: dict[str, Any]) -> bool:
     return level in ("may", "encrypt")
 
 
+def encrypted(settings: dict[str, Any]) -> str:
+    """Return where servers get TLS; raise where it is offered and can't be begun, as without a certificate."""
+    endpoints = _endpoints(settings, smtp.SERVERS)
+    for endpoint in endpoints:
+        smtp.greeting(endpoint, secured=True)
+    return ", ".join(endpoint.place for endpoint in endpoints)
+
+
 def users_greeted(settings: dict[str, Any], service: str) -> str:
     """Return that users get a greeting, TLS and a login; raise with what they get instead.
 
@@ -38,7 +46,7 @@ def users_greeted(settings: dict[str, Any], service: str) -> str:
             # What only the directory table of main.cf's users_client_restrictions answers with.
             why = "; so it does while Postfix can't ask the directory: look there first" if answer.code == 451 else ""
             raise RelayError(f"{endpoint.place} greets users with {answer.code} {answer.text}{why}")
-        if secured and "auth" not in answer.offers:
+        if secured and "auth" not in answer.offers and not _excepted(settings):
             raise RelayError(f"{endpoint.place} offers no login, and {', '.join(answer.offers) or 'nothing'} instead")
         places.append(endpoint.place)
     return f"{' and '.join(places)} {'greets' if len(places) == 1 else 'greet'}"
@@ -79,6 +87,12 @@ def room(settings: dict[str, Any]) -> str:
     return seen
 
 
+def _excepted(settings: dict[str, Any]) -> bool:
+    """Tell whether the site keeps logins from some clients (postconf(5)): this host may be one of them."""
+    names = ("smtpd_sasl_exceptions_networks", "smtpd_discard_ehlo_keyword_address_maps")
+    return any(conf.values(settings["postfix"]["directory"], *names).values())
+
+
 def _greeting(settings: dict[str, Any], endpoint: listen.Endpoint, tls: bool) -> str:
     answer = smtp.greeting(endpoint)
     smtp.refuse(endpoint, answer)
@@ -88,8 +102,6 @@ def _greeting(settings: dict[str, Any], endpoint: listen.Endpoint, tls: bool) ->
         raise RelayError("it does not offer STARTTLS" if tls else "it offers STARTTLS, and should not")
     if ("auth" in answer.offers) != settings["authentication"]["clear_text_on_25"]:
         raise RelayError(f"without TLS it offers {'AUTH' if 'auth' in answer.offers else 'no AUTH'} on port 25")
-    if tls:
-        smtp.greeting(endpoint, secured=True)
     return answer.text
 
 

@@ -203,6 +203,14 @@ def test_terms_that_are_new_are_asked_though_no_file_changes(applied: Host, test
     assert not applied.calls()
 
 
+def test_terms_that_nobody_could_be_asked_by_are_asked_the_next_time(applied: Host) -> None:
+    applied.want(applied.milter, applied.relay, terms="others", promises=lambda _staged: Promised(trial="none"),
+                 accept_unproven=True)  # fmt: skip
+    applied.apply()
+    applied.want(applied.milter, applied.relay, terms="others", promises=lambda _staged: Promised(kept=1))
+    assert applied.apply().kept == 1
+
+
 def test_what_the_run_has_brought_before_is_no_less_a_change(applied: Host) -> None:
     applied.pillar |= {"hostname": "misspelt"}
     applied.want(applied.milter, applied.relay)

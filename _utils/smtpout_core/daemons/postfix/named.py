@@ -14,7 +14,9 @@ TABLE = re.compile(r"\b(?:cidr|pcre|regexp|texthash|ldap|mysql|pgsql|sqlite|memc
 
 # Parameters whose value is a file, such as smtp_tls_CAfile, or a list that a file may stand in, such as mynetworks
 # (postconf(5), "/file/name"). A log is written.
-FILES = re.compile(r".*(?:file|files|networks|destination|domains|hosts|exceptions|exclusions|users|list)")
+FILES = re.compile(
+    r".*(?:file|files|networks|destinations?|clients|interfaces|domains|hosts|exceptions|exclusions|users|list)"
+)
 WRITTEN = ("maillog_file",)
 BARE = re.compile(r"(?:^|[\s,!])(/[^\s,{}]+)")
 

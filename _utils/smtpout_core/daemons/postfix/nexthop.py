@@ -96,7 +96,7 @@ def ask(nexthop: Nexthop, program: str, *, encrypted: bool) -> str:
         where = host if host.startswith("/") else f"{host}:{nexthop.port}"
         try:
             _greeted(host, nexthop, program, encrypted)
-        except (OSError, smtplib.SMTPException) as error:
+        except (OSError, UnicodeError, smtplib.SMTPException) as error:  # what is no name has no IDNA form
             faults.append(f"{where}: {error}")
         else:
             return where
@@ -118,7 +118,10 @@ def hosts(nexthop: Nexthop) -> list[str]:
         return [nexthop.host]
     except failures.DNSException as error:
         raise RelayError(f"MX records of {nexthop.host}: DNS gave no answer: {error}") from error
-    return [each.exchange.to_text(omit_final_dot=True) for each in answer]
+    found = [each.exchange.to_text(omit_final_dot=True) for each in answer]
+    if found == ["."]:
+        raise RelayError(f"{nexthop.host} takes no mail at all (a null MX, RFC 7505)")
+    return found
 
 
 def _greeted(host: str, nexthop: Nexthop, program: str, encrypted: bool) -> None:

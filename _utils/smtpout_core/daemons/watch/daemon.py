@@ -101,12 +101,19 @@ def archive() -> bytes:
 
 
 def known(settings: dict[str, Any], host: Host) -> bytes:
-    """Return what the program is told: the site, with no secret but the password by which the directory is asked."""
+    """Return what the program is told: the site, with no secret but the password by which the directory is asked.
+
+    Options that are the site's own may hold others: those that no check needs are left out.
+    """
+    clamav, postfix = settings["clamav"], settings["postfix"]
     site = {
         **settings,
-        "opendkim": {**settings["opendkim"], "private_keys": {}, "domains": {}},
+        "opendkim": {**settings["opendkim"], "private_keys": {}, "domains": {}, "options": {}},
+        "clamav": {name: room for name, room in clamav.items() if name != "signatures"}
+        | {"freshclam": {**clamav["freshclam"], "options": {}}},
+        "saslauthd": {**settings["saslauthd"], "options": {}},
         "verify": {name: value for name, value in settings["verify"].items() if name != "password"},
-        "postfix": {**settings["postfix"], "maps": {"transport_maps": settings["postfix"]["maps"]["transport_maps"]}},
+        "postfix": {**postfix, "main": {}, "master": {}, "maps": {"transport_maps": postfix["maps"]["transport_maps"]}},
         "watch": {**settings["watch"], "enabled": False},  # it doesn't look at itself
     }
     return json.dumps({"state_dir": host.state_dir, "site": site}, sort_keys=True).encode() + b"\n"

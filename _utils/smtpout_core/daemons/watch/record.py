@@ -61,7 +61,7 @@ def seen(minutes: float, path: str) -> str:
     if age > LOOKS_MISSED * minutes + 1:
         raise RelayError(f"the last look ended {age:.0f} minutes ago, and there is one every {minutes}")
     if look is None or since != look.at:
-        return f"the first look comes within {minutes} minutes"
+        return "the first look comes two minutes after the timer's start"
     failed = look.in_state("failed")
     if failed:
         lines = [f"{age:.0f} minutes ago it saw: {check['check']}: {check['seen']}" for check in failed]
