@@ -53,7 +53,7 @@ def salted(host: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr("smtpout_core.verify.failing", lambda _settings: {})
     monkeypatch.setattr("smtpout_core.promises.asked.trial", lambda _settings, _test, _staged: Promised())
     unit = str(host.root / "systemd/smtpout-restore.service")
-    monkeypatch.setattr(Transaction.__init__, "__defaults__", (unit,))
+    monkeypatch.setattr(Transaction.__init__, "__defaults__", (unit, ()))
     host.template("milter", "socket = {{ settings.clamav.socket }}\n")
     host.template("main", "milter = {{ settings.clamav.socket }}\n")
     host.template("ldap", "bind_pw = {{ settings.directory.bind_password }}\n")
