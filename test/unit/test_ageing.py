@@ -41,6 +41,9 @@ def test_signatures_are_told_once_they_are_older_than_the_site_says(
     settings: Settings, site: dict[str, Any], tmp_path: Path, days: int, state: str
 ) -> None:
     made = settings(site)
+    made["directory"]["servers"] = ["ldap://127.0.0.1:1/"]
+    made["postfix"]["maps"]["transport_maps"]["entries"] = {"domain01.dom": "smtp:[127.0.0.1]:1"}
+    made["verify"]["outside"], made["promises"]["mail_is_signed"] = "[127.0.0.1]:1", False  # no DNS is waited for
     when = (NOW - dt.timedelta(days=days, hours=1)).astimezone()
     with clamd(tmp_path / "ctl", f"ClamAV 1.4.3/27800/{when:%a %b %d %H:%M:%S %Y}") as socket:
         made["clamav"]["clamd"]["socket"] = socket.removeprefix("unix:")

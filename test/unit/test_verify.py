@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import socketserver
 import sys
+import threading
 from typing import Any
 
 import pytest
 from minions import Settings
 from smtpout_core import verify
+from smtpout_core.directory import ask
 from smtpout_core.host import Host
 
 pytestmark = pytest.mark.skipif(not shutil.which("postconf"), reason="Postfix isn't installed")
@@ -23,6 +26,7 @@ def outcomes(settings: Settings, site: dict[str, Any], monkeypatch: pytest.Monke
         made[room][key] = "unix:/nonexistent"
     made["postfix"]["maps"]["transport_maps"]["entries"] = {"domain01.dom": "smtp:[127.0.0.1]:1"}
     made["verify"]["outside"] = "[127.0.0.1]:1"
+    made["directory"]["servers"] = ["ldap://127.0.0.1:1/"]
     made["clamav"]["clamd"]["socket"] = made["saslauthd"]["socket_directory"] = "/nonexistent"
     return {check["check"]: check for check in verify.run(made, Host())}
 
@@ -56,3 +60,25 @@ def test_a_server_that_mail_goes_to_and_that_is_down_is_a_warning(
     check = outcomes[sentence]
     assert check["state"] == "warning"
     assert check["seen"].startswith("smtp:[127.0.0.1]:1 doesn't take mail, which waits in the queue: 127.0.0.1:1: ")
+
+
+def test_what_nobody_foresaw_fails_its_own_check_and_no_other() -> None:
+    def ask() -> str:
+        raise KeyError("nobody knew")
+
+    said = verify._outcome(verify.Check("a check", "unit", ask))
+    assert said == {"check": "a check", "state": "failed", "seen": "it can't be asked: KeyError: 'nobody knew'"}
+
+
+def test_a_server_that_speaks_no_ldap_is_told(settings: Settings, site: dict[str, Any]) -> None:
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            if self.request.recv(4096):
+                self.request.sendall(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nserver: " + b"x" * 99)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        site["directory"]["servers"] = [f"ldap://127.0.0.1:{server.server_address[1]}/"]
+        said = ask.faults(settings(site)).values()
+        server.shutdown()
+    assert [line.partition("/: ")[2] for line in said] == ["what answers there speaks no LDAP"]

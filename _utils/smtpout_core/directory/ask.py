@@ -353,6 +353,8 @@ def _bind(ldap3: Any, connection: Any, site: dict[str, Any], timeout: float) -> 
         raise RelayError(f"{said}; Postfix and saslauthd hang on it and never ask the next one") from None
     except (exceptions.LDAPException, OSError) as err:
         raise RelayError(f"{account} is refused: {servers.words(err)}") from None
+    except (LookupError, TypeError, ValueError):  # what ldap3 makes of bytes that are no message of LDAP's
+        raise RelayError("what answers there speaks no LDAP") from None
 
 
 def _parenthesised(ldap_filter: str) -> str:

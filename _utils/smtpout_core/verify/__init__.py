@@ -132,6 +132,12 @@ def _outcome(check: Check) -> dict[str, str]:
     except RelayError as error:  # one without ldap3 keeps none of the others back
         advice = f" (systemctl status {check.unit}; journalctl -u {check.unit})" if check.unit else ""
         return {"check": check.sentence, "state": "failed", "seen": f"{error}{advice}"}
+    except Exception as error:  # noqa: BLE001 - a fault of a library's or of smtpout's own keeps no other back, either
+        return {
+            "check": check.sentence,
+            "state": "failed",
+            "seen": f"it can't be asked: {type(error).__name__}: {error}",
+        }
 
 
 def _directory(settings: dict[str, Any]) -> str:
