@@ -77,6 +77,18 @@ def test_what_fails_is_in_the_journal_in_the_unit_and_in_verify(watched: Applied
     assert seen(watched)[0] == "ok"
 
 
+def test_a_key_that_the_signer_can_not_read_any_more_is_seen_though_the_first_one_signs(watched: Applied) -> None:
+    relay, key = watched.lab.host("relay"), "/etc/opendkim/keys/domain02.dom.default.private"
+    relay.run(["chown", "root:root", key])
+    try:
+        assert look(relay) != 0
+        [fault] = [each["seen"] for each in verify(watched.lab, "failed")]
+    finally:
+        relay.run(["chown", "opendkim:opendkim", key])
+    assert "mail from domain02.dom is put off, and not signed with default" in fault
+    assert look(relay) == 0
+
+
 def test_a_relay_that_is_being_changed_is_not_judged(watched: Applied) -> None:
     relay = watched.lab.host("relay")
     assert look(relay) == 0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 from smtpout_core.daemons import clamav, milter
@@ -14,6 +17,8 @@ from smtpout_core.site.rules.promises import not_promised
 
 STRANGER, HERE = "203.0.113.9", "127.0.0.1"
 """Whose mail is scanned, and whose is signed (RFC 5737)."""
+DOMAINS, AT_ONCE, SHOWN = 32, 8, 3
+"""Domains whose mail is to be signed: how many are asked for, how many at once, and of how many it is said."""
 PLAIN = b"Nobody gets this.\r\n"
 INFECTED = {"Reject": "refused", "Defer": "put off", "Blackhole": "discarded", "Quarantine": "quarantined"}
 """What becomes of a virus by ``OnInfected`` (clamav-milter.conf(5))."""
@@ -33,7 +38,7 @@ def answer(settings: dict[str, Any], room: str) -> str:
     if room == "clamav" and "viruses_are_stopped" not in taken_back and not _acts(settings):
         return _scans(settings, socket)
     if room == "opendkim" and "mail_is_signed" not in taken_back:
-        return _signs(socket, settings["opendkim"]["signing_keys"][0])
+        return _all_sign(socket, settings["opendkim"]["signing_keys"])
     return f"milter protocol {milter.probe(socket)['version']} on {socket}"
 
 
@@ -57,15 +62,25 @@ def _scans(settings: dict[str, Any], socket: str) -> str:
     return f"on {socket} the EICAR test virus is {virus.becomes}"
 
 
-def _signs(socket: str, key: dict[str, Any]) -> str:
+def _all_sign(socket: str, keys: Sequence[dict[str, Any]]) -> str:
+    """Return of how many domains the mail is signed, so many are asked; a key may be closed to the daemon alone."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        faults = [fault for fault in pool.map(partial(_unsigned, socket), keys[:DOMAINS]) if fault]
+    if faults:
+        raise RelayError("\n".join(faults[:SHOWN]))
+    return f"on {socket} mail is signed, from {len(keys[:DOMAINS])} of {len(keys)} domains as asked"
+
+
+def _unsigned(socket: str, key: dict[str, Any]) -> str:
+    """Return why mail from a key's domain isn't signed with it; an empty text where it is."""
     domain, selector = key["domain"], key["selector"]
     sender = f"postmaster@{domain}"
     said = milter.treated(socket, HERE, (sender, OUTSIDE), _headers(sender), PLAIN)
     for name, value in said.headers:
         tags = set(re.split(r"[;\s]+", value))
         if name.lower() == "dkim-signature" and {f"d={domain}", f"s={selector}"} <= tags:
-            return f"on {socket} mail from {domain} is signed with {selector}"
-    raise RelayError(f"on {socket} mail from {domain} is {said.becomes}, and not signed with {selector}")
+            return ""
+    return f"on {socket} mail from {domain} is {said.becomes}, and not signed with {selector}"
 
 
 def _headers(sender: str) -> dict[str, str]:
