@@ -8,7 +8,9 @@ clients and receiving hosts of the lab. On Debian 12 only.
 from __future__ import annotations
 
 import copy
+import io
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -43,11 +45,30 @@ def arrives(lab: Any, host: str, sender: str, recipient: str, **session: Any) ->
     assert mail.arrived(lab.host(host), message, wait=10), f"taken, and not at {host}"
 
 
-def virus_is_stopped(lab: Any) -> None:
-    """A server's virus reaches nobody outside."""
-    message = mail.compose("root@domain01.dom", OUTSIDE, attachment=mail.EICAR)
-    mail.session(lab, address=CLIENT, sender="root@domain01.dom", recipients=[OUTSIDE], message=message)
-    assert not mail.arrived(lab.host("outside"), message, wait=2), "the virus arrived"
+def virus_is_stopped(host: str, sender: str, recipient: str, content: bytes = mail.EICAR, **session: Any) -> Any:
+    """Return what sends a virus, and sees that it doesn't arrive."""
+
+    def ask(lab: Any) -> None:
+        message = mail.compose(sender, recipient, attachment=content)
+        mail.session(lab, sender=sender, recipients=[recipient], message=message, **session)
+        assert not mail.arrived(lab.host(host), message, wait=2), "the virus arrived"
+
+    return ask
+
+
+def packed(content: bytes) -> bytes:
+    """Return a ZIP archive."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("letter.com", content)
+    return whole.getvalue()
+
+
+def program_sends(lab: Any) -> None:
+    """What cron writes to somebody outside arrives."""
+    message = mail.compose("root@domain01.dom", OUTSIDE)
+    lab.host("relay").run(["sendmail", "-f", "root@domain01.dom", OUTSIDE], input=message.as_string(), timeout=30)
+    assert mail.arrived(lab.host("outside"), message, wait=10), "taken, and not at outside"
 
 
 def stranger_is_heard(lab: Any) -> None:
@@ -89,7 +110,14 @@ ORACLE: dict[str, Callable[[Any], None]] = {
     "a user without a login sends nothing": user(5, USER, OUTSIDE, name=""),
     "a user's mail is signed": is_signed,
     "a server sends to a user": lambda lab: arrives(lab, "delivery", "root@domain01.dom", OTHER, address=CLIENT),
-    "a virus is stopped": virus_is_stopped,
+    "a virus is stopped": virus_is_stopped("outside", "root@domain01.dom", OUTSIDE, address=CLIENT),
+    "a stranger's virus in an archive is stopped": virus_is_stopped(
+        "delivery", "a@stranger.example", USER, packed(mail.EICAR), address=mail.STRANGER
+    ),
+    "a user's virus is stopped": virus_is_stopped(
+        "outside", USER, OUTSIDE, address=mail.STRANGER, entry=mail.USERS, user="usuario01"
+    ),
+    "a program sends": program_sends,
 }
 
 

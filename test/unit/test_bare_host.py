@@ -58,9 +58,10 @@ def test_it_says_of_each_thing_that_nobody_could_ask_why(
     monkeypatch.setattr("smtpout_core.directory.servers.answers", lambda _server, _site: None)
     outcome = dry_run()
     assert [step.daemon.name for step in outcome.changed][:2] == ["saslauthd", "freshclam"]
+    tables = ("own_domains", "transport_maps", "virtual_aliases", "ehlo_keywords")
     unasked = [note.removeprefix("Not checked: ").split(": ") for note in outcome.notes]
     assert [(what, "not installed" in why or "isn't installed" in why) for what, why, *_ in unasked] == [
-        ("/etc/postfix/own_domains, /etc/postfix/transport_maps", True),
+        (", ".join(f"/etc/postfix/{name}" for name in tables), True),
         ("freshclam's configuration", True),
         ("clamd's configuration", True),
         ("clamav-milter's configuration", True),

@@ -57,6 +57,7 @@ RIGHT: dict[str, list[object]] = {
     ],
     "password": ["P@ss w0rd", "ñ" * 63, '#"\\$'],
     "path": ["/etc/ssl/private/relay.pem", "/srv/é@a+b~c=d_e.pem"],
+    "mail-address": ["helpdesk@example.com", "o'neill+list@mail.example.com", "a.b@xn--mnchen-3ya.example"],
     "selector": ["default", "s2026", "2026", "2026.mail"],
     "single-line": ["", "P@ssw0rd, with blanks"],
     "size": [26214400, "25M", "10k", "0"],
@@ -146,6 +147,15 @@ WRONG: dict[str, list[tuple[object, str]]] = {
         ("/etc/ssl/", "a directory's"),
         ("/etc/ssl/../shadow", "goes up by .."),
         (f"/{'a' * 256}", "too long"),
+    ],
+    "mail-address": [
+        ("helpdesk", "it has no @"),
+        ("help desk@example.com", ""),
+        ('"a b"@example.com', ""),
+        (".a@example.com", ""),
+        ("a@b", "one label"),
+        ("a,b@example.com", ""),
+        ("@example.com", ""),
     ],
     "selector": [("s_1", "may hold letters"), ("", "it is empty"), ("a.", "the dot at the end")],
     "single-line": [

@@ -20,7 +20,14 @@ def test_every_domain_is_relayed_routed_and_signed(settings: Settings, site: dic
     site["domains"].append("domain03.dom")
     made = settings(site)
     assert list(made["postfix"]["maps"]["transport_maps"]["entries"]) == site["domains"]
-    assert [key["domain"] for key in made["opendkim"]["signing_keys"]] == site["domains"]
+    assert [key["domain"] for key in made["opendkim"]["signing_keys"]] == [*site["domains"], site["hostname"]]
+
+
+def test_the_relays_own_mail_is_signed_by_a_domain_above_its_name_where_there_is_one(
+    settings: Settings, site: dict[str, Any]
+) -> None:
+    keys = settings(site | {"hostname": "Relay.mail.domain02.dom"})["opendkim"]["signing_keys"]
+    assert [key["signs"] for key in keys] == [["domain01.dom"], ["domain02.dom", "relay.mail.domain02.dom"]]
 
 
 def test_a_domain_may_have_a_nexthop_and_a_selector_of_its_own(settings: Settings, site: dict[str, Any]) -> None:

@@ -251,6 +251,8 @@ def _changed(
             new = new._replace(unpriv="n", processes="20", command=command)
             names = (entry.name, leaving.client(entry.name))
             overrides |= {f"{each}_{name}": value for each in names for name, value in PER_SERVICE.items()}
+            unusable = {f"{entry.name}_{name}" for name in PER_SERVICE if _unusable(main, f"{entry.name}_{name}")}
+            overrides = {name: value for name, value in overrides.items() if name not in unusable}
         made.append(str(new))
         if entry.program == "smtpd" and new.name.startswith(aside.DOOR):
             chain.doors[f"{entry.name}/{entry.kind}"] = new.name
@@ -261,6 +263,13 @@ def _changed(
         spellings, own = _spellings(each["socket"]), f"unix:/tmp/{each['name']}"
         main, made = spellings.sub(own, main), [spellings.sub(own, text) for text in made]
     return main, made
+
+
+def _unusable(main: str, name: str) -> bool:
+    """Tell whether a site's own value is none that qmgr(8) takes, which is to die of it here as well."""
+    values = re.findall(rf"(?m)^{re.escape(name)}[ \t]*=[ \t]*(.*)", main)
+    number = r"\d+[smhdw]?" if name.endswith("_delay") else r"\d+"
+    return bool(values) and not re.fullmatch(rf"{number}|\$.*", values[-1].strip())
 
 
 def _stand_in(doors: dict[str, str], master: list[Entry]) -> None:

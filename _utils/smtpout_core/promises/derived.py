@@ -21,6 +21,7 @@ from smtpout_core.promises.promise import (
     Promise,
     Question,
 )
+from smtpout_core.site.addresses import HAVE_TO_BE
 from smtpout_core.site.rules.postfix import port
 from smtpout_core.site.rules.promises import not_promised
 
@@ -61,10 +62,18 @@ def everything(
         ),
         Promise(
             "strangers_reach_the_postmaster",
-            "Anybody reaches the postmaster (RFC 5321, 4.5.1)",
-            [Question(client, SERVERS, "", "postmaster", content=Content.PLAIN) for client in site.strangers],
-            keys=("postfix:main",),
-            parameters=r"smtpd_\w+_restrictions|local_\w+|my(destination|origin)|alias_maps",
+            "Anybody reaches the postmaster of the relay and of each domain (RFC 5321, 4.5.1)",
+            [
+                *(Question(client, SERVERS, "", "postmaster", content=Content.PLAIN) for client in site.strangers),
+                *(
+                    Question(client, SERVERS, "", f"{name}@{domain}")
+                    for client in site.strangers
+                    for domain in site.many_domains
+                    for name in HAVE_TO_BE
+                ),
+            ],
+            keys=("administrators", "postfix:main"),
+            parameters=r"smtpd_\w+_restrictions|local_\w+|my(destination|origin)|(virtual_)?alias_maps",
         ),
         Promise(
             "strangers_do_not_relay",
@@ -210,6 +219,14 @@ def everything(
             parameters=r"(non_)?smtpd_milters|milter_\w+|content_filter|receive_override_options|header_checks",
         ),
         Promise(
+            "users_stay_private",
+            "What leaves of users' mail doesn't say where they wrote from and what their account is called",
+            list(site.private()),
+            "" if site.hides_nothing else site.without_users,
+            ("privacy", "postfix:main", "postfix:master"),
+            r"\w*header_checks|smtpd_sasl_authenticated_header|cleanup_service_name|receive_override_options",
+        ),
+        Promise(
             "mail_is_signed",
             "What leaves with an address of the site is signed by its domain's key",
             list(site.signed()),
@@ -329,6 +346,20 @@ class _Site:
                 for door in self.users_doors:
                     yield client, door, user.addresses[0], OUTSIDE, user.login
 
+    @property
+    def hides_nothing(self) -> bool:
+        """Whether users have no port, or the site shows all of them."""
+        return not (self.users_doors and any(self.settings["privacy"].values()))
+
+    def private(self) -> Iterator[Question]:
+        """Yield what users send, whose client and login stay inside."""
+        shown = self.settings["privacy"]
+        for client, door, sender, recipient, login in self.ways_in() if not self.hides_nothing else ():
+            if login:
+                kept = [(client, shown["hide_client"]), ("(Authenticated sender", shown["hide_login"])]
+                hidden = tuple(words for words, hide in kept if hide)
+                yield Question(client, door, sender, recipient, content=Content.PLAIN, login=login, hidden=hidden)
+
     def signed(self) -> Iterator[Question]:
         """Yield who sends what has to be signed, and by which selector."""
         keys = {key["domain"]: (key["domain"], key["selector"]) for key in self.settings["opendkim"]["signing_keys"]}
@@ -339,6 +370,12 @@ class _Site:
                 contents = MESSAGES if each == self.domains[0] or login else MESSAGES[:1]
                 for content in contents if each in keys else ():
                     yield Question(client, door, address, recipient, content=content, login=login, signer=keys[each])
+        relay = self.settings["hostname"].lower()
+        for key in self.settings["opendkim"]["signing_keys"]:
+            if relay in key["signs"]:
+                yield Question(
+                    HERE[0], SENDMAIL, f"root@{relay}", OUTSIDE, content=Content.PLAIN, signer=keys[key["domain"]]
+                )
 
     def routed(self) -> Iterator[Question]:
         """Yield mail that has to leave by the site's routes."""

@@ -57,6 +57,7 @@ def _fault(question: Question, seen: Seen, signers: Signers, nexthops: Nexthops)
         return f"it is taken, and {seen.elsewhere or 'nothing of it leaves'}"
     return (
         _route_fault(question, seen.arrived)
+        or _told(question, seen.arrived)
         or signers.fault(question, seen.arrived)
         or nexthops.fault(question, seen.arrived)
     )
@@ -92,6 +93,16 @@ def _route_fault(question: Question, arrived: Sequence[Arrived]) -> str:
         stays = [each for each in arrived if each.program in ("local", "virtual", "discard")]
         return f"it goes to {', '.join(where)}" if len(stays) == len(arrived) else ""
     return "" if question.routed in where else f"it goes to {', '.join(where)}, and should to {question.routed}"
+
+
+def _told(question: Question, arrived: Sequence[Arrived]) -> str:
+    """Return what a message tells of who has sent it, where that is to stay inside."""
+    for each in arrived if question.hidden else ():
+        for field in re.findall(rb"(?mi)^Received:.*(?:\n[ \t].*)*", each.message.partition(b"\n\n")[0]):
+            for secret in question.hidden:
+                if secret.encode() in field:
+                    return f"it leaves with {secret} in a Received: header"
+    return ""
 
 
 class Nexthops:

@@ -65,6 +65,7 @@ class Question:
     :param signer: domain and selector by which it has to be signed where it arrives; an empty text for neither.
     :param handed: whether where it leaves to has to take it.
     :param author: of the message's ``From:``; the envelope's sender where it is left out.
+    :param hidden: what no ``Received:`` of it says where it leaves.
     """
 
     client: str
@@ -78,11 +79,12 @@ class Question:
     signer: tuple[str, str] | None = None
     handed: bool = False
     author: str = ""
+    hidden: tuple[str, ...] = ()
 
     @property
     def dialogue(self) -> Question:
         """The question without what it expects: those that are alike in the rest are asked once."""
-        return replace(self, ends=End.TAKEN, routed="", signer=None, handed=False)
+        return replace(self, ends=End.TAKEN, routed="", signer=None, handed=False, hidden=())
 
     @property
     def kind(self) -> tuple[str, ...]:
@@ -91,7 +93,8 @@ class Question:
         logged = "logged in" if self.login else ""
         signer = ".".join(self.signer) if self.signer else "whoever"
         handed = "handed on" if self.handed else ""
-        ends = (self.ends.value, self.content.value, self.routed, signer, handed)
+        private = "private" if self.hidden else ""
+        ends = (self.ends.value, self.content.value, self.routed, signer, handed, private)
         return (self.client, self.door, *people, logged, *ends)
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from smtpout_core.site import map_format
+from smtpout_core.site import addresses, map_format, shown
 
 # What a login preset searches with, and the attribute that then holds the login (saslauthd's LDAP_SASLAUTHD: %u is what
 # the user typed whole, since saslauthd runs with -r; %U would let user@any.domain in as user).
@@ -69,7 +69,7 @@ def derived(
     made.setdefault("repositories", [])
     made["hostname"] = site.get("hostname") or grains["fqdn"]
     made["directory"] |= _searches(site) | {"authorities": _authorities(made)}
-    made["opendkim"] |= _signing(site, made["opendkim"])
+    made["opendkim"] |= _signing(site, made["opendkim"], made["hostname"])
     made["opendkim"].setdefault("nameservers", grains.get("dns", {}).get("nameservers", []))
     made["saslauthd"]["defaults"] = _login_settings(made["saslauthd"])
     made["clamav"] |= _scanning(site, facts["clamav"])
@@ -173,15 +173,28 @@ def _parenthesised(ldap_filter: str) -> str:
     return ldap_filter if ldap_filter.startswith("(") else f"({ldap_filter})"
 
 
-def _signing(site: dict[str, Any], opendkim: dict[str, Any]) -> dict[str, Any]:
-    """Return the signing keys, one a domain, and the hosts whose mail is signed."""
+def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict[str, Any]:
+    """Return the signing keys, one a domain, and the hosts whose mail is signed.
+
+    What the relay itself writes has its own name in From:. The key of a domain above it is aligned with that (RFC 7489,
+    3.1.1); where no domain of the site is, the name has a key of its own.
+    """
     directory = opendkim["directory"]
+    above = max((domain for domain in site["domains"] if relay.lower().endswith(f".{domain}")), key=len, default="")
     keys = []
-    for domain in site["domains"]:
+    for domain in [*site["domains"], *([] if above else [relay.lower()])]:
         own = opendkim["domains"].get(domain, {})
         selector = own.get("selector", opendkim["selector"])
         path = own.get("key_file", f"{directory}/keys/{domain}.{selector}.private")
-        keys.append({"domain": domain, "selector": selector, "path": path, "from_pillar": "private_key" in own})
+        keys.append(
+            {
+                "domain": domain,
+                "selector": selector,
+                "path": path,
+                "from_pillar": "private_key" in own,
+                "signs": [domain, *([relay.lower()] if domain == above else [])],
+            }
+        )
     return {
         "signing_keys": keys,
         "private_keys": {d: own["private_key"] for d, own in opendkim["domains"].items() if "private_key" in own},
@@ -293,8 +306,13 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
     """Return what Postfix alone needs: paths, services and maps."""
     postfix = made["postfix"]
     directory, indexed = postfix["directory"], postfix["map_type"]
+    stock = copy.deepcopy(stock)
     if not site["authentication"]["submission"]:
         stock = {name: service for name, service in stock.items() if name not in ("submission/inet", "465/inet")}
+    if not (site["privacy"]["hide_client"] and site["authentication"]["submission"]):
+        stock.pop("private-cleanup/unix")
+        for service in stock.values():
+            service.get("options", {}).pop("cleanup_service_name", None)
     services = merged(stock, postfix["master"])
     delivery = site["delivery"]
     routes = {
@@ -303,9 +321,14 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         for form in _forms(domain)
     }
     own = dict.fromkeys(routes, STRANGER)
+    tables = {
+        "own_domains": (indexed, own),
+        "transport_maps": (indexed, routes),
+        "virtual_aliases": (indexed, addresses.aliases(site)),
+        "ehlo_keywords": ("cidr", shown.unmentioned(site, postfix, [*LOOPBACK, *site["networks"]])),
+    }
     maps = [
-        {"name": name, "type": indexed, "entries": entries, "secret": False}
-        for name, entries in (("own_domains", own), ("transport_maps", routes))
+        {"name": name, "type": kind, "entries": entries, "secret": False} for name, (kind, entries) in tables.items()
     ]
     for name, table in site["postfix"]["maps"].items():
         maps.append({"name": name, "type": indexed, "secret": False, **table})
@@ -318,6 +341,12 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         "sender_map": f"{directory}/senders-{slug}.ldap",
         "sender_names": f"{directory}/senders-{slug}.regexp",
         "directory_map": f"{directory}/directory-{slug}.ldap",
+        "users_header_checks": shown.users_header_checks(site, f"{directory}/privacy.regexp"),
+        "scanned": f"{directory}/scanned.regexp",
+        "privacy": f"{directory}/privacy.regexp",
+        "postmaster_map": f"{directory}/postmasters-{slug}.ldap",
+        "postmaster_names": f"{directory}/postmasters.regexp",
+        "postmaster_domains": f"{directory}/postmaster-domains.regexp",
         "trusted_networks": [_postfix_network(network) for network in dict.fromkeys([*LOOPBACK, *site["networks"]])],
         "certificate_chain": chain,
         # Of what main.cf and the directory's maps name: processes read these once, when they start.

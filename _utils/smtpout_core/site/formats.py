@@ -131,6 +131,19 @@ def _domain(text: str) -> str | None:
     return _hostname(text) or (None if "." in text else "it has one label only")
 
 
+def _mail_address(text: str) -> str | None:
+    """RFC 5321 section 4.1.2, with a local part that needs no quotes: tables part values at blanks and commas."""
+    local, at, domain = text.rpartition("@")
+    if not at:
+        return "it has no @"
+    if (
+        not re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", local)
+        or len(local) > 64
+    ):
+        return ""
+    return _domain(domain)
+
+
 def _selector(text: str) -> str | None:
     """RFC 6376 section 3.1: sub-domains joined by dots."""
     return _labels(text)
@@ -365,6 +378,7 @@ _FORMATS: dict[str, tuple[str, Callable[[str], str | None]]] = {
     "hostname": ("a host name such as relay.example.com", _hostname),
     "ldap-filter": ("an LDAP filter such as (mail=%s)", _ldap_filter),
     "ldap-uri": ("an LDAP URI such as ldaps://directory.example.com", _ldap_uri),
+    "mail-address": ("a mail address such as helpdesk@example.com", _mail_address),
     "nexthop": ("a nexthop such as smtp:[192.0.2.25]:25", _nexthop),
     "password": ("a password of at most 127 bytes without outer blanks", _password),
     "path": ("an absolute path such as /etc/ssl/certs/ca.pem", _path),

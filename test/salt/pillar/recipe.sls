@@ -34,6 +34,12 @@ smtpout:
       smtpd_sender_restrictions: null       # strangers send as the site's own users
       smtpd_client_auth_rate_limit: null
       smtpd_etrn_restrictions: null
+      smtpd_hard_error_limit: 20            # a list server with twenty dead members reaches nobody
+      smtpd_discard_ehlo_keyword_address_maps: null  # strangers have reports of success sent to whomever they name
+      local_header_rewrite_clients: null    # mail without Date: or Message-ID: leaves without
+      virtual_alias_maps: null              # postmaster of each domain is unknown
+      local_recipient_maps: null            # strangers fill mailboxes of system accounts
+      enable_long_queue_ids: null
       smtp_line_length_limit: null          # signatures of long lines and of 8-bit text break
       lmtp_line_length_limit: null
       disable_mime_output_conversion: null
@@ -51,6 +57,7 @@ smtpout:
       smtp_tls_CAfile: null
       non_smtpd_milters: null               # bounces and local mail leave unsigned
       internal_mail_filter_classes: null
+      milter_header_checks: null            # encrypted mail is called clean
 
   clamav:
     socket: inet:7357@127.0.0.1
@@ -61,6 +68,9 @@ smtpout:
 
   apparmor:
     checked: false
+
+  privacy:
+    hide_login: false                       # receivers learn what the account is called
 
   opendkim:
     bits: 4096

@@ -39,6 +39,7 @@ BROKEN = {
     "only_users_submit": master("465/inet", smtpd_relay_restrictions="permit_mynetworks, reject"),
     "users_send_as_themselves": main(smtpd_sender_restrictions=""),
     "viruses_are_stopped": master("submission/inet", receive_override_options="no_milters"),
+    "users_stay_private": master("submission/inet", cleanup_service_name="cleanup"),
     "mail_is_signed": main(non_smtpd_milters=""),
     "strangers_are_not_signed": {"opendkim": {"options": {"InternalHosts": "csl:203.0.113.9"}}},
     "mail_takes_its_route": main(transport_maps=""),
@@ -120,6 +121,11 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
         {"networks": [f"172.16.{number}.0/24" for number in range(10, 15)],
          **main(mynetworks="127.0.0.0/8, [::1]/128, 172.16.10.0/23, 172.16.13.0/24, 172.16.14.0/24")}, "servers_send",
     ),
+    "postmaster is nobody in each domain": (main(virtual_alias_maps=""), "strangers_reach_the_postmaster"),
+    "receivers learn what an account is called": (main(smtpd_sasl_authenticated_header=True), "users_stay_private"),
+    "a limit is no number, which shows with the first message": (
+        main(smtp_destination_recipient_limit="root"), "mail_takes_its_route",
+    ),
     "nothing is refused": (main(smtpd_relay_restrictions="permit, reject"), "strangers_do_not_relay"),
     "a domain of the site is delivered here": (main(mydestination="localhost, domain02.dom"), "mail_takes_its_route"),
     "a domain of the site is one of aliases": (main(virtual_alias_domains="domain02.dom"), "mail_takes_its_route"),
@@ -192,7 +198,8 @@ SERVICES = {
         "dnsblog/unix": {"maxproc": 0, "command": "dnsblog"},
     },
     "other names": {"submission/inet": None, "587/inet": {"private": "n", "command": "smtpd", "options": {
-        "smtpd_tls_security_level": "encrypt", "smtpd_relay_restrictions": "permit_sasl_authenticated, reject"}}},
+        "smtpd_tls_security_level": "encrypt", "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
+        "cleanup_service_name": "private-cleanup"}}},
     "a policy service of Postfix's own": {"policy/unix": {"unpriv": "n", "maxproc": 0, "command": (
         "spawn user=nobody argv=/bin/sh -c 'while read l; do [ -z $l ] && printf action=DUNNO\\n\\n; done'")}},
 }  # fmt: skip

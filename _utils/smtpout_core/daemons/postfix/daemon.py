@@ -78,10 +78,18 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
     yield _file(f"{facts['directory']}/master.cf", "master.cf")
     asked = ("which recipients of the site exist", "recipient_filter", "result_attribute")
     yield _file(facts["recipient_map"], "ldap.cf", context=_lookup(*asked), **secret)
+    asked = ("who of the site has such an address", *asked[1:])
+    yield _file(facts["postmaster_map"], "ldap.cf", context={**_lookup(*asked), "format": "%S"}, **secret)
+    yield _file(facts["postmaster_names"], "postmasters.regexp", context={"part": 1})
+    yield _file(facts["postmaster_domains"], "postmasters.regexp", context={"part": 3})
     if settings["directory"]["senders"] == "own":
         asked = ("who may send with an address", "owner_filter", "login_attribute")
         yield _file(facts["sender_map"], "ldap.cf", context=_lookup(*asked), **secret)
         yield _file(facts["sender_names"], "senders.regexp")
+    if settings["clamav"]["enabled"] and settings["clamav"]["on_unscannable"] == "Accept":
+        yield _file(facts["scanned"], "scanned.regexp")
+    if settings["authentication"]["submission"] and settings["privacy"]["hide_client"]:
+        yield _file(facts["privacy"], "privacy.regexp")
     if settings["authentication"]["submission"]:
         yield _file(facts["directory_map"], "directory.cf", **secret)
     yield _file(f"{facts['sasl_directory']}/smtpd.conf", "smtpd.conf")

@@ -52,6 +52,19 @@ def _signatures(site: Site, _facts: dict[str, Any]) -> Found:
         )
 
 
+def _unscannable(site: Site, _facts: dict[str, Any]) -> Found:
+    """Clamd reports both alike, and the milter does one thing with them."""
+    clamav = site["clamav"]
+    if clamav["enabled"] and clamav["on_unscannable"] not in ("Accept", clamav["on_infected"]):
+        infected = clamav["on_infected"]
+        same = f", or {infected}, as smtpout:clamav:on_infected says" if infected in ("Reject", "Quarantine") else ""
+        yield (
+            "clamav:on_unscannable",
+            clamav["on_unscannable"],
+            f"isn't what is done with infected mail, from which the scanner doesn't tell it; right is Accept{same}",
+        )
+
+
 LOOKED_AT = ("MaxFileSize", "MaxScanSize")
 """Options of clamd's by which it takes for clean what is larger; their defaults are 100M and 400M."""
 
@@ -92,6 +105,7 @@ def _bytes(written: object, default: int) -> int | None:
 
 
 RULES: list[Rule] = [
+    (_unscannable, ("clamav:enabled", "clamav:on_unscannable", "clamav:on_infected")),
     (_confined, ("apparmor:checked", "clamav:clamd:", "clamav:milter:", "clamav:freshclam:")),
     (_signatures, ("clamav:enabled", "clamav:signatures", "clamav:freshclam:")),
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from smtpout_core.site import formats
+from smtpout_core.site import addresses, formats
 from smtpout_core.site.rules.finding import Found, Rule, Site
 
 # Strange domains of which the nearest one is looked for: among 10,000 that takes half a second.
@@ -29,13 +29,14 @@ def _domains_in_either_case(site: Site, _facts: dict[str, Any]) -> Found:
                 yield f"{path}:{key}", domain, f"is the same domain as smtpout:{path}:{earlier}; remove one"
 
 
-def _strange_domains(site: Site, _facts: dict[str, Any]) -> Found:
+def _strange_domains(site: Site, facts: dict[str, Any]) -> Found:
     """What is said of a domain that isn't the site's would never be used."""
     own = {domain.lower() for domain in site["domains"]}
+    relay = (site.get("hostname") or facts["grains"]["fqdn"]).lower()  # it has a key, and is no mail domain
     hints = HINTS
     for room in ("delivery", "opendkim"):
         for domain in site[room]["domains"]:
-            if domain.lower() not in own:
+            if domain.lower() not in own and (room, domain.lower()) != ("opendkim", relay):
                 near = difflib.get_close_matches(domain.lower(), own, 1) if hints else []
                 hints = max(hints - 1, 0)
                 hint = f"; did you mean {near[0]}?" if near else ""
@@ -67,7 +68,32 @@ def _hostname(site: Site, facts: dict[str, Any]) -> Found:
         )
 
 
+def _led_elsewhere(site: Site, facts: dict[str, Any]) -> Found:
+    """What others' domains have isn't the relay's to lead elsewhere, and no address leads to itself."""
+    relay = (site.get("hostname") or facts["grains"]["fqdn"]).lower()
+    own = {*(domain.lower() for domain in site["domains"]), relay}
+    taken = {f"{name}@{domain}" for name in addresses.HAVE_TO_BE for domain in own}
+    taken |= {f"{name}@{relay}" for name in addresses.OF_THE_RELAY}
+    for number, address in enumerate(site["administrators"]):
+        if address.lower() in taken:
+            yield (
+                f"administrators:{number}",
+                address,
+                "is one of those whose mail they get; right is somebody's mailbox",
+            )
+    for address, to in site["aliases"].items():
+        if address.rpartition("@")[2].lower() not in own:
+            yield (
+                f"aliases:{address}",
+                address,
+                "is of none of smtpout:domains; mail to it isn't the relay's to lead away",
+            )
+        elif to == [address]:
+            yield f"aliases:{address}", address, "leads to itself; remove it"
+
+
 RULES: list[Rule] = [
+    (_led_elsewhere, ("hostname", "domains", "administrators", "aliases")),
     (_domains_in_either_case, ("domains", "delivery:domains", "opendkim:domains")),
     (_strange_domains, ("domains", "delivery:domains", "opendkim:domains")),
     (_hostname, ("hostname", "domains")),

@@ -19,6 +19,8 @@ TAKEN_BACK: list[tuple[str, str, str, Callable[[Site], bool]]] = [
     ),
     ("viruses_are_stopped", "clamav:enabled", "false", lambda site: not site["clamav"]["enabled"]),
     ("viruses_are_stopped", "clamav:on_infected", "Accept", lambda site: site["clamav"]["on_infected"] == "Accept"),
+    ("users_stay_private", "privacy:hide_client", "false", lambda site: not any(site["privacy"].values())),
+    ("users_stay_private", "authentication:submission", "false", lambda site: not site["authentication"]["submission"]),
     ("mail_is_signed", "opendkim:enabled", "false", lambda site: not site["opendkim"]["enabled"]),
     ("strangers_are_not_signed", "opendkim:enabled", "false", lambda site: not site["opendkim"]["enabled"]),
 ]

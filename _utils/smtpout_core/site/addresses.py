@@ -1,0 +1,21 @@
+"""Addresses that the pillar leads elsewhere, and those that have to be taken whatever the directory has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Of each domain that mail is taken for (RFC 5321, 4.5.1; RFC 2142, 4), and of the relay itself.
+HAVE_TO_BE = ("postmaster", "abuse")
+OF_THE_RELAY = (*HAVE_TO_BE, "root", "mailer-daemon")
+
+
+def aliases(site: dict[str, Any]) -> dict[str, str]:
+    """Return what the pillar leads elsewhere, as virtual(5) has it: its aliases, and the relay's own mail.
+
+    A name without a domain is one of the relay's own: what cron writes to, and Postfix's notices (notify_classes).
+
+    :param site: the site's, in one form.
+    """
+    administrators = ", ".join(site["administrators"])
+    own = dict.fromkeys(OF_THE_RELAY if administrators else (), administrators)
+    return own | {address.lower(): ", ".join(to) for address, to in site["aliases"].items()}
