@@ -12,6 +12,7 @@ from smtpout_core import files
 from smtpout_core.change import units
 from smtpout_core.change.memory import ORIGINAL
 from smtpout_core.change.parts import Daemon, Part, digest
+from smtpout_core.change.units import Status
 
 DONE = {
     "start": "started",
@@ -97,12 +98,19 @@ class Step:
         return f"{'; '.join(parts)}."
 
 
-def step(daemon: Daemon, parts: Sequence[Part], record: Mapping[str, Any], elsewhere: Iterable[str]) -> Step:
+def step(
+    daemon: Daemon,
+    parts: Sequence[Part],
+    record: Mapping[str, Any],
+    elsewhere: Iterable[str],
+    now: Status | None = None,
+) -> Step:
     """Compare the host, and what it remembers, with what is wanted of a daemon.
 
     :param parts: all of its parts, its files rendered.
     :param record: what the host remembers of it, an empty one if it never served.
     :param elsewhere: files of the other daemons that are wanted.
+    :param now: how its units are; None of a daemon without any.
     """
     own = {path for part in parts for path in (part.path, *part.paths)}
     orphans = sorted(set(record.get("paths", [])) - own - set(elsewhere))
@@ -122,8 +130,8 @@ def step(daemon: Daemon, parts: Sequence[Part], record: Mapping[str, Any], elsew
     made.changes = {part.path: change for part, change in differing.items()} | undone(made.orphans)
     for setting in daemon.settings:
         made.changes |= setting.differences()
-    if daemon.units:
-        _act(made, record)
+    if now:
+        _act(made, record, now)
     return made
 
 
@@ -170,10 +178,9 @@ def _wanted(daemon: Daemon, parts: Sequence[Part], wanted: Mapping[str, str]) ->
     }
 
 
-def _act(made: Step, record: Mapping[str, Any]) -> None:
+def _act(made: Step, record: Mapping[str, Any], now: Status) -> None:
     """Find the lightest action that makes a daemon read what it hasn't."""
     daemon, wanted = made.daemon, made.wanted
-    now = units.status(daemon.units, daemon.working)
     unread = sorted({*made.changes, *_differing(wanted["read"], record.get("read", {}))})
     heavy = {part.path for part in made.parts if part.restart} | set(made.orphans)
     made.running, made.enable = now.running, not now.enabled

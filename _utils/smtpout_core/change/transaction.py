@@ -197,9 +197,13 @@ class Transaction:
         # A map is put in place before the main.cf that names it.
         parts = {daemon.name: [*daemon.parts, *map(templates.rendered, daemon.files)] for daemon in wanted.daemons}
         taken = {path for of_one in parts.values() for part in of_one for path in part.paths}
+        served = [daemon for daemon in wanted.daemons if daemon.units]
+        found = units.statuses([(daemon.units, daemon.working) for daemon in served])
+        now = {daemon.name: status for daemon, status in zip(served, found, strict=True)}
         steps = []
         for daemon in wanted.daemons:
-            steps.append(plan.step(daemon, parts[daemon.name], records.get(daemon.name, {}), taken))
+            record = records.get(daemon.name, {})
+            steps.append(plan.step(daemon, parts[daemon.name], record, taken, now.get(daemon.name)))
             taken.update(steps[-1].orphans)
         acted = {step.daemon.name for step in steps if step.action}
         for step in steps:

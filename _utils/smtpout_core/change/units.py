@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from smtpout_core import command, files
@@ -48,17 +48,33 @@ def status(units: Sequence[str], working: str | None = None) -> Status:
     :param working: the unit whose processes count, where it is another one.
     :raises RelayError: systemd isn't running.
     """
-    asked = [*units, *([working] if working and working not in units else [])]
-    shown = _shown(asked)
-    counted = [shown[asked.index(working)]] if working else shown
+    return statuses([(units, working)])[0]
+
+
+def statuses(daemons: Sequence[tuple[Sequence[str], str | None]]) -> list[Status]:
+    """Tell of each of several daemons what ``status`` tells of one, in one question.
+
+    :param daemons: units and working unit of each.
+    :raises RelayError: systemd isn't running.
+    """
+    every = list(
+        dict.fromkeys(unit for units, working in daemons for unit in (*units, *([working] if working else [])))
+    )
+    shown = dict(zip(every, _shown(every), strict=True)) if every else {}
+    return [_status([shown[unit] for unit in units], shown[working] if working else None) for units, working in daemons]
+
+
+def _status(shown: Sequence[Mapping[str, str]], working: Mapping[str, str] | None) -> Status:
+    """Return the status of a daemon, of its units' properties and those of the unit whose processes count."""
+    counted = [working] if working else shown
     slowest = next((each for each in counted if each["ActiveState"] not in RUNNING), counted[-1])
     running = slowest["ActiveState"] in RUNNING
     return Status(
         running,
         dead=slowest["ActiveState"] in ("inactive", "failed")
         or (not running and int(slowest.get("NRestarts") or 0) >= RESTARTS),  # a socket has no such property
-        enabled=all(each["UnitFileState"] in ENABLED for each in shown[: len(units)]),
-        outdated=any(each["NeedDaemonReload"] == "yes" for each in shown),
+        enabled=all(each["UnitFileState"] in ENABLED for each in shown),
+        outdated=any(each["NeedDaemonReload"] == "yes" for each in (*shown, *counted)),
         state=f"{slowest['ActiveState']} ({slowest['SubState']})",
         life=" ".join(each.get("InvocationID", "") for each in counted),
     )

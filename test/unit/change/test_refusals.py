@@ -335,7 +335,7 @@ def test_a_mode_that_exposes_a_secret_is_refused(host: Host) -> None:
 
 def test_without_systemd_nothing_is_written(host: Host) -> None:
     (host.root / "bin/systemctl").write_text("#!/bin/sh\necho 'not booted with systemd' >&2; exit 1\n")
-    assert host.refused() == "systemd does not run here, so nothing can be said about milter.\nNothing was changed."
+    assert host.refused() == "systemd does not run here, so nothing can be said about relay.\nNothing was changed."
     assert not (host.etc / "milter/milter.cf").exists()
 
 
