@@ -53,6 +53,8 @@ smtpout:
       smtpd_tls_security_level: null
       smtpd_tls_chain_files: null
       smtpd_tls_auth_only: null
+      smtpd_tls_exclude_ciphers: null
+      smtpd_tls_loglevel: null
       smtp_tls_security_level: null
       smtp_tls_CAfile: null
       non_smtpd_milters: null               # bounces and local mail leave unsigned
