@@ -8,7 +8,12 @@ from pathlib import Path
 from lab.process import LabError, Progress, run
 
 # Commands and the packages that bring them; what else the lab calls is on every Debian system.
-COMMANDS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container", "ip": "iproute2"}
+COMMANDS = {
+    "mmdebstrap": "mmdebstrap",
+    "systemd-nspawn": "systemd-container",
+    "ip": "iproute2",
+    "testssl": "testssl.sh",
+}
 
 # Each host's systemd holds some six of them, all counted for root; a few labs at once exhaust the kernel's 128, and
 # then a host's systemd stops without a word. The limit stays raised until the machine restarts.
