@@ -118,6 +118,22 @@ CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
         ),
         (main(mailbox_size_limit=1000), "smtpout:postfix:main:mailbox_size_limit: 1000"),
     ],
+    "certificates": [
+        (room("tls", chain_file="/a", chain=PEM), "smtpout:tls:chain: (secret) and smtpout:tls:chain_file don't go"),
+        (room("tls", chain="-----BEGIN CERTIFICATE-----\n"), "smtpout:tls:chain: (secret) is not the private key"),
+        (room("tls", chain_file="relay.pem"), "smtpout:tls:chain_file: "),
+        (room("tls", names={"a.dom": {}}), "smtpout:tls:names:a.dom:chain_file: missing; name a PEM file"),
+        (
+            room("tls", names={"a.dom": {"chain_file": "/a", "chain": PEM}}),
+            "smtpout:tls:names:a.dom:chain: (secret) and smtpout:tls:names:a.dom:chain_file don't go together",
+        ),
+        (
+            room("tls", names={"a.dom": {"chain_file": "/a"}, "A.dom": {"chain_file": "/a"}}),
+            "smtpout:tls:names:A.dom: repeats smtpout:tls:names:a.dom",
+        ),
+        (room("tls", names={"a b": {"chain_file": "/a"}}), "smtpout:tls:names:a b"),
+        (maps(tls_names={"entries": {"a": "b"}}), "smtpout:tls:names makes it"),
+    ],
     "maps": [
         (maps(transport_maps={"entries": {"a": "b"}}), "smtpout:delivery makes it"),
         (maps(own_domains={"entries": {"a": "b"}}), "smtpout:domains makes it"),

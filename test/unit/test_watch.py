@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from minions import Settings
 from smtpout_core import verify
+from smtpout_core.change.made import Made
 from smtpout_core.change.memory import Memory
 from smtpout_core.daemons.opendkim import keys
 from smtpout_core.daemons.postfix import certificate
@@ -77,7 +78,7 @@ def test_it_knows_the_site_and_of_its_secrets_only_the_one_that_asks_the_directo
 
 
 def test_a_file_that_is_missing_another_or_open_to_others_differs(tmp_path: Path) -> None:
-    part = daemon.Made(str(tmp_path / "made"), lambda: b"content", 0o600)
+    part = Made(str(tmp_path / "made"), lambda: b"content", 0o600)
     assert part.difference({}) == {"content": "new"}
     Path(part.path).write_bytes(b"content")
     Path(part.path).chmod(0o600)

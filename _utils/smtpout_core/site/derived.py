@@ -101,6 +101,7 @@ def _in_one_form(site: dict[str, Any]) -> dict[str, Any]:
     site["domains"] = list(dict.fromkeys(domain.lower() for domain in site["domains"]))
     for room in ("delivery", "opendkim"):
         site[room]["domains"] = {domain.lower(): own for domain, own in site[room]["domains"].items()}
+    site["tls"]["names"] = {name.lower(): own for name, own in site["tls"]["names"].items()}
     site["networks"] = list(dict.fromkeys(map(_network, site["networks"])))
     site["opendkim"]["trusted_hosts"] = [_network(host) for host in site["opendkim"]["trusted_hosts"]]
     return site
@@ -332,7 +333,8 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
     ]
     for name, table in site["postfix"]["maps"].items():
         maps.append({"name": name, "type": indexed, "secret": False, **table})
-    chain = site["tls"].get("chain_file", postfix["certificate"])
+    given = f"{directory}/tls/given.pem" if "chain" in site["tls"] else postfix["certificate"]
+    chain = site["tls"].get("chain_file", given)
     slug = re.sub(r"[^a-z0-9]+", "-", site["organisation"].lower()).strip("-")
     return {
         "maps": {table["name"]: {**table, "path": f"{directory}/{table['name']}"} for table in maps},
@@ -351,6 +353,7 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         "certificate_chain": chain,
         # Of what main.cf and the directory's maps name: processes read these once, when they start.
         "read_files": list(dict.fromkeys([chain, postfix["trust_store"], *made["directory"]["authorities"]])),
-        "self_made_certificate": "chain_file" not in site["tls"],
+        "self_made_certificate": not site["tls"].keys() & {"chain_file", "chain"},
+        "names_map": f"{directory}/tls_names",
         "groups": [made["saslauthd"]["group"], *(milter["group"] for milter in made["milters"])],
     }

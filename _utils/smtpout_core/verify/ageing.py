@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from smtpout_core import command
 from smtpout_core.daemons import clamav
 from smtpout_core.daemons.opendkim import keys, record
-from smtpout_core.daemons.postfix import certificate, conf, queue
+from smtpout_core.daemons.postfix import certificate, conf, given, queue
 from smtpout_core.directory import servers
 from smtpout_core.errors import Doubt, NotInstalledError, RelayError
 from smtpout_core.host import STATE_DIR
@@ -37,7 +37,8 @@ FROM_LINE = re.compile(rb"From .*(\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4})")
 
 Found = TypeVar("Found")
 Served = Sequence[tuple[str, dict[str, Any]]]
-"""The files of the certificates that Postfix serves, and what each says."""
+"""Where the certificates come from that Postfix serves, and what each says: a file, or, of a further name, its key of
+the pillar; then it says as ``asked_for`` which name that is."""
 
 
 def checks(settings: dict[str, Any]) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -46,11 +47,11 @@ def checks(settings: dict[str, Any]) -> Iterator[tuple[str, Callable[[], str]]]:
     :param settings: the site's.
     """
     warn, directory = settings["warnings"], settings["postfix"]["directory"]
-    served, waiting = _Once(partial(_served, directory)), _Once(partial(queue.waiting, directory))
+    served, waiting = _Once(partial(_served, settings)), _Once(partial(queue.waiting, directory))
     days = warn["certificate_days"]
     yield f"the certificate is good for {days} days", lambda: _certificate_ends(served(), days)
     yield "the certificate has the relay's name", lambda: _certificate_names(served(), settings["hostname"])
-    yield "the certificate's key is for the relay alone", lambda: _certificate_key(served())
+    yield "the certificate's key is for the relay alone", lambda: _certificate_key(served(), settings["tls"]["names"])
     if servers.uses_tls(settings):
         yield f"the directory's certificates are good for {days} days", lambda: _directory_ends(settings, days)
     if settings["clamav"]["enabled"]:
@@ -78,8 +79,14 @@ class _Once(Generic[Found]):
         return self.found[0]
 
 
-def _served(directory: str) -> Served:
-    return [(path, certificate.info(path)) for path in certificate.served(directory)]
+def _served(settings: dict[str, Any]) -> Served:
+    facts = settings["postfix"]
+    found = [(path, certificate.info(path)) for path in certificate.served(facts["directory"])]
+    for name, own in settings["tls"]["names"].items():
+        if pem := given.served(facts["names_map"], facts["map_type"], name):
+            place = own.get("chain_file", f"smtpout:tls:names:{name}")
+            found.append((place, certificate.told(pem) | {"asked_for": name}))
+    return found
 
 
 def _certificate_ends(served: Served, days: int) -> str:
@@ -96,21 +103,26 @@ def _certificate_ends(served: Served, days: int) -> str:
 
 def _certificate_names(served: Served, hostname: str) -> str:
     # Clients compare the name that they connect to (RFC 6125, 6.4): another one, behind a balancer, is in it as well.
-    name = hostname.lower()
+    seen = []
     for path, info in served:
+        name = info.get("asked_for", hostname).lower()
         names = [each.lower() for each in info["names"]]
         if name not in names and "*." + name.partition(".")[2] not in names:
             known = ", ".join(info["names"]) or "no name at all"
             raise Doubt(f"{path} is for {known}, and the relay is {name}: clients that check it go away")
-    return name
+        seen.append(name)
+    return ", ".join(seen) or hostname.lower()
 
 
-def _certificate_key(served: Served) -> str:
-    for path, _ in served:
+def _certificate_key(served: Served, names: Mapping[str, Mapping[str, str]]) -> str:
+    own = [path for path, info in served if "asked_for" not in info]
+    named = [each["chain_file"] for each in names.values() if "chain_file" in each]
+    paths = [*own, *filter(os.path.exists, named)]
+    for path in paths:
         mode = os.stat(path).st_mode
         if mode & 0o007:
             raise Doubt(f"{path} has mode {mode & 0o7777:04o}: everybody on the host can read its key; chmod o= {path}")
-    return ", ".join(path for path, _ in served)
+    return ", ".join(paths)
 
 
 def _directory_ends(settings: dict[str, Any], days: int) -> str:

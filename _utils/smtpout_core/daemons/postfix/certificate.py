@@ -78,13 +78,25 @@ def info(path: str) -> dict[str, Any]:
     """
     try:
         with open(path, "rb") as file:
-            certificate = x509.load_pem_x509_certificate(file.read())
-        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names = {str(name.value) for name in alternatives}
+            return told(file.read())
     except OSError as error:
         raise RelayError(f"{path}: {error.strerror}") from error
+    except RelayError as error:
+        raise RelayError(f"{path}: {error}") from error
+
+
+def told(pem: bytes) -> dict[str, Any]:
+    """Return what a certificate says, as :func:`info` does of a file's.
+
+    :param pem: PEM texts.
+    :raises RelayError: no certificate is among them.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = {str(name.value) for name in alternatives}
     except ValueError as error:
-        raise RelayError(f"{path}: no certificate in PEM form: {error}") from error
+        raise RelayError(f"no certificate in PEM form: {error}") from error
     except x509.ExtensionNotFound:
         names = set()
     organisations = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)

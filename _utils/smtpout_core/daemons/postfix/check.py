@@ -35,7 +35,7 @@ def check(staged: Mapping[str, str], settings: dict[str, Any], host: Host) -> It
     :raises NotInstalledError: there is no Postfix.
     """
     postfix = settings["postfix"]
-    if host.test and not postfix["self_made_certificate"] and not shutil.which("postconf"):
+    if host.test and "chain_file" in settings["tls"] and not shutil.which("postconf"):
         yield from certificate.faults(postfix["certificate_chain"])
     yield from complaints(staged, postfix["directory"], postfix["unit"])
 

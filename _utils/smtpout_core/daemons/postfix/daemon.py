@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from smtpout_core import files
-from smtpout_core.change.parts import Daemon, File, Probe, Trial
+from smtpout_core.change.parts import Daemon, File, Part, Probe, Trial
 from smtpout_core.daemons.groups import Membership
 from smtpout_core.daemons.postfix import check, listen, named, start
 from smtpout_core.daemons.postfix.certificate import SelfMade
+from smtpout_core.daemons.postfix.given import Chain, Names
 from smtpout_core.daemons.postfix.table import Aliases, Table
 from smtpout_core.directory import ask
 from smtpout_core.errors import RelayError
@@ -24,7 +25,7 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
     :param host: in test mode Postfix need not be installed yet.
     """
     facts = settings["postfix"]
-    made, parts = tuple(_files(settings)), (*_tables(facts, host), *_certificates(settings))
+    made, parts = tuple(_files(settings)), (*_tables(facts, host), *_certificates(settings, host))
     own = {*(file.path for file in made), *(path for part in parts for path in part.paths)}
     return [
         Daemon("aliases", parts=(Aliases(facts["aliases"], facts["map_type"], bare=host.test),)),
@@ -104,10 +105,14 @@ def _file(path: str, source: str, **named: Any) -> File:
     return File(path, f"salt://smtpout/postfix/{source}.jinja", **named)
 
 
-def _certificates(settings: dict[str, Any]) -> Iterator[SelfMade]:
-    facts = settings["postfix"]
+def _certificates(settings: dict[str, Any], host: Host) -> Iterator[Part]:
+    facts, tls = settings["postfix"], settings["tls"]
     if facts["self_made_certificate"]:
         yield SelfMade(facts["certificate_chain"], settings["hostname"])
+    if "chain" in tls:
+        yield Chain(facts["certificate_chain"], tls["chain"])
+    if tls["names"]:
+        yield Names(facts["names_map"], facts["map_type"], tls["names"], bare=host.test)
 
 
 def _tables(facts: dict[str, Any], host: Host) -> Iterator[Table]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
-import stat
 import zipfile
-from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import smtpout_core
-from smtpout_core import files
 from smtpout_core.change import masks
-from smtpout_core.change.parts import Content, Daemon, File, Part
+from smtpout_core.change.made import Made
+from smtpout_core.change.parts import Daemon, File
 from smtpout_core.daemons.watch import record
 from smtpout_core.host import Host
 
@@ -54,40 +51,6 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
     ]
 
 
-class Made(Part):
-    """A file whose content is made once it is asked for."""
-
-    def __init__(self, path: str, make: Callable[[], bytes], mode: int, secret: str = "") -> None:
-        self.path, self.make, self.mode, self.secret = path, make, mode, secret
-
-    @cached_property
-    def data(self) -> bytes:
-        """The content."""
-        return self.make()
-
-    @property
-    def wanted(self) -> str:
-        """Return the digest of the content."""
-        return hashlib.sha256(self.data).hexdigest()
-
-    def difference(self, placed: Mapping[str, str | None]) -> dict[str, Any] | None:  # noqa: ARG002 - the file tells
-        """Return ``content``, ``mode`` and ``owner``, as far as they differ; the content itself isn't shown."""
-        if not os.path.lexists(self.path) or os.path.islink(self.path):
-            return {"content": "new"}
-        status = os.stat(self.path)
-        mode, owner = stat.S_IMODE(status.st_mode), files.owner(status.st_uid, status.st_gid)
-        change = {
-            "content": "another (not shown)" if files.digest(self.path) != self.wanted else "",
-            "mode": f"{mode:04o} -> {self.mode:04o}" if mode != self.mode else "",
-            "owner": f"{owner} -> root:root" if owner != "root:root" else "",
-        }
-        return {name: value for name, value in change.items() if value} or None
-
-    def contents(self, folder: str) -> dict[str, Content]:  # noqa: ARG002 - nothing is made on the way
-        """Return the content with its mode."""
-        return {self.path: Content(self.data, self.mode)}
-
-
 def archive() -> bytes:
     """Return this package as a program (zipapp): it needs nothing of Salt, neither its Python nor its cache."""
     home = smtpout_core.HOME
@@ -105,15 +68,20 @@ def known(settings: dict[str, Any], host: Host) -> bytes:
 
     Options that are the site's own may hold others: those that no check needs are left out.
     """
-    clamav, postfix = settings["clamav"], settings["postfix"]
+    clamav, postfix, tls = settings["clamav"], settings["postfix"], settings["tls"]
     site = {
         **settings,
         "opendkim": {**settings["opendkim"], "private_keys": {}, "domains": {}, "options": {}},
         "clamav": {name: room for name, room in clamav.items() if name != "signatures"}
         | {"freshclam": {**clamav["freshclam"], "options": {}}},
         "saslauthd": {**settings["saslauthd"], "options": {}},
+        "tls": {**_without_pem(tls), "names": {name: _without_pem(own) for name, own in tls["names"].items()}},
         "verify": {name: value for name, value in settings["verify"].items() if name != "password"},
         "postfix": {**postfix, "main": {}, "master": {}, "maps": {"transport_maps": postfix["maps"]["transport_maps"]}},
         "watch": {**settings["watch"], "enabled": False},  # it doesn't look at itself
     }
     return json.dumps({"state_dir": host.state_dir, "site": site}, sort_keys=True).encode() + b"\n"
+
+
+def _without_pem(room: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in room.items() if name != "chain"}
