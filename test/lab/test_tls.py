@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+import yaml
+from support import load
 
 from lab import mail
+from lab.checks import verify
 from lab.conftest import SUMMARY, Applied, Relay
 from lab.lab import Lab
 
@@ -128,3 +132,78 @@ def test_the_log_has_the_version_and_the_cipher_of_each_session(example: Applied
     asked = ["journalctl", "--identifier=postfix/submission/smtpd", "--output=cat", "--since=-1min"]
     log = example.lab.host("relay").run(asked).stdout
     assert "TLS connection established from unknown[172.16.11.50]: TLSv1.3 with cipher TLS_AES_256_GCM_SHA384" in log
+
+
+# A device that knows TLS 1.0 alone, and what becomes of its message.
+DEVICE = """
+import smtplib, ssl, sys
+context = ssl._create_unverified_context()
+context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
+context.set_ciphers("ALL:@SECLEVEL=0")
+client = smtplib.SMTP(sys.argv[1], int(sys.argv[2]), timeout=60)
+client.starttls(context=context)
+client.login("usuario01", sys.stdin.readline().strip())
+client.sendmail("usuario01@domain01.dom", ["somebody@outside.example"], sys.stdin.read())
+print(client.sock.version())
+"""
+OLD_DEVICES = Door(2587, ("smtp",))
+
+
+@pytest.fixture(scope="module")
+def old_devices(borrowed: Applied) -> Applied:
+    """Return a relay that has a port for old devices."""
+    _apply(borrowed, "old devices", {})
+    assert borrowed.failed("old devices") == {}
+    assert [check["check"] for check in verify(borrowed.lab, "failed")] == []
+    return borrowed
+
+
+def _apply(applied: Applied, step: str, postfix: dict[str, Any]) -> None:
+    site = load("default")["smtpout"] | {"authentication": {"old_devices_port": OLD_DEVICES.port}, "postfix": postfix}
+    applied.lab.set_pillar(yaml.safe_dump({"smtpout": site}))
+    applied.apply(step)
+
+
+@pytest.mark.timeout(300)
+def test_a_device_that_knows_tls_1_0_alone_sends_by_its_own_port(old_devices: Applied) -> None:
+    message = mail.compose("usuario01@domain01.dom", "somebody@outside.example")
+    argv = [sys.executable, "-c", DEVICE, mail.RELAY, str(OLD_DEVICES.port)]
+    told = old_devices.lab.client(mail.STRANGER).run(argv, input=f"{mail.PASSWORD}\n{message}", timeout=60).stdout
+    assert told == "TLSv1\n"
+    [copy] = mail.arrived(old_devices.lab.host("outside"), message)
+    assert "dkim=pass" in copy["Authentication-Results"]
+
+
+@pytest.mark.parametrize("version", ["tls1", "tls1_1", "tls1_2", "tls1_3"])
+def test_old_devices_get_any_tls_that_there_still_is(old_devices: Applied, version: str) -> None:
+    told = handshake(old_devices.lab, OLD_DEVICES, f"-{version}", "-cipher", "ALL:@SECLEVEL=0")
+    assert told.startswith("TLSv1"), told
+
+
+def test_old_devices_get_keys_by_rsa_and_none_without_a_certificate(old_devices: Applied) -> None:
+    assert handshake(old_devices.lab, OLD_DEVICES, "-tls1", "-cipher", "AES128-SHA:@SECLEVEL=0") == "TLSv1 AES128-SHA"
+    assert handshake(old_devices.lab, OLD_DEVICES, "-tls1", "-cipher", "aNULL:@SECLEVEL=0") == ""
+
+
+@USERS
+def test_nobody_else_gets_it(old_devices: Applied, door: Door) -> None:
+    assert handshake(old_devices.lab, door, "-tls1_1", "-cipher", "ALL:@SECLEVEL=0") == ""
+
+
+def test_old_devices_log_in_and_send_as_themselves_as_users_do(old_devices: Applied) -> None:
+    entry, to = mail.Entry(OLD_DEVICES.port, "starttls"), ["somebody@outside.example"]
+    clear = mail.session(old_devices.lab, entry=mail.Entry(OLD_DEVICES.port), user="usuario01")
+    assert (clear[-1].command, clear[-1].code) in (("AUTH", 503), ("AUTH", 530)), clear
+    nobody = mail.session(old_devices.lab, entry=entry, sender="usuario01@domain01.dom", recipients=to)
+    assert nobody[-1].code in (550, 553, 554), nobody
+    other = mail.session(old_devices.lab, entry=entry, user="usuario01", sender="usuario02@domain02.dom", recipients=to)
+    assert other[-1].code == 553, other
+
+
+def test_what_only_users_get_is_promised_of_old_devices_port_as_well(old_devices: Applied) -> None:
+    lax = {"master": {"2587/inet": {"options": {"smtpd_relay_restrictions": "permit_mynetworks, reject"}}}}
+    _apply(old_devices, "a lax port", lax)
+    said = str(old_devices.failed("a lax port"))
+    assert "Where users send, on 587 and 465, nobody else does: that would be broken" in said
+    assert " at 2587/inet from " in said
+    _apply(old_devices, "no lax port", {})

@@ -24,6 +24,7 @@ def site() -> dict[str, Any]:
     [
         ({}, {"smtp": 25, "smtps": 465, "smtp-submission": 587}),
         ({"authentication": {"submission": False}}, {"smtp": 25}),
+        ({"authentication": {"old_devices_port": 2587}}, {"smtp": 25, "smtps": 465, "smtp-submission": 587}),
         ({"postfix": {"master": {"465/inet": None}}}, {"smtp": 25, "smtp-submission": 587}),
         (
             {"postfix": {"master": {"10026/inet": {"command": "smtpd"}}}, "authentication": {"submission": False}},
@@ -93,6 +94,7 @@ def test_selinux_is_told_of_what_its_policy_may_not_know(
     site["opendkim"]["socket"] = "inet:8892@127.0.0.1"
     site["clamav"] = {"clamd_socket": "tcp:127.0.0.1:3311"}
     site["selinux"] = {"managed": managed}
+    site["authentication"] = {"old_devices_port": 2587}
     grains = {**GRAINS, "selinux": {"enabled": running}}
     opts = minion_opts(tmp_path, pillar={"smtpout": site}, grains=grains, file_roots={"base": [str(formula)]})
     settings = loader.minion_mods(opts)["smtpout.settings"]()
@@ -101,7 +103,7 @@ def test_selinux_is_told_of_what_its_policy_may_not_know(
     assert selinux["active"] is (running and managed)
     assert ("policycoreutils-python-utils" in settings["packages"]) is (running and managed)
     if selinux["active"]:
-        assert selinux["ports"] == {"8892": "milter_port_t", "3311": "clamd_port_t"}
+        assert selinux["ports"] == {"8892": "milter_port_t", "3311": "clamd_port_t", "2587": "smtp_port_t"}
         assert selinux["labels"]["/etc/aliases.lmdb"] == "etc_aliases_t"
         assert selinux["labels"]["/etc/opendkim/keys/domain01.dom.default.private"] == "dkim_milter_private_key_t"
 

@@ -134,6 +134,33 @@ CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
         (room("tls", names={"a b": {"chain_file": "/a"}}), "smtpout:tls:names:a b"),
         (maps(tls_names={"entries": {"a": "b"}}), "smtpout:tls:names makes it"),
     ],
+    "old devices": [
+        (
+            room("authentication", old_devices_port=587),
+            "smtpout:authentication:old_devices_port: port 587 is taken by the service submission/inet",
+        ),
+        (
+            room("authentication", old_devices_port=25),
+            "smtpout:authentication:old_devices_port: port 25 is taken by the service smtp/inet",
+        ),
+        (
+            room("authentication", old_devices_port=2587, submission=False),
+            "smtpout:authentication:old_devices_port: 2587 needs smtpout:authentication:submission, which is false",
+        ),
+        (room("authentication", old_devices_port=0), "smtpout:authentication:old_devices_port: 0"),
+        (
+            lambda s: s.update(authentication={"old_devices_port": 2587}, clamav={"socket": "inet:2587@127.0.0.1"}),
+            "smtpout:authentication:old_devices_port: port 2587 is taken by smtpout:clamav:socket",
+        ),
+        (
+            lambda s: s.update(
+                authentication={"old_devices_port": 2587},
+                postfix={"master": {"127.0.0.1:2587/inet": {"command": "smtpd"}}},
+            ),
+            "smtpout:postfix:master:127.0.0.1:2587/inet: port 2587 is taken by the service 2587/inet",
+        ),
+        (master(**{"old-devices_inet": {}}), "smtpout:postfix:master:old-devices/inet:command: missing"),
+    ],
     "maps": [
         (maps(transport_maps={"entries": {"a": "b"}}), "smtpout:delivery makes it"),
         (maps(own_domains={"entries": {"a": "b"}}), "smtpout:domains makes it"),
@@ -249,6 +276,10 @@ def test_a_contradiction_is_told_beside_what_is_wrong_elsewhere(
         room("clamav", enabled=False, milter={"MaxFileSize": "1M"}),
         room("clamav", clamd={"MaxFileSize": "0", "MaxScanSize": "25M"}),
         room("opendkim", enabled=False, domains={"domain01.dom": {"key_file": "/etc/k.pem"}}),
+        lambda s: s.update(authentication={"old_devices_port": 2587}, postfix={"master": {"2587/inet": None}}),
+        lambda s: s.update(
+            authentication={"old_devices_port": 2587}, postfix={"master": {"2587/inet": {"maxproc": 5}}}
+        ),
     ],
 )
 def test_keys_that_only_look_as_if_they_did_are_not(

@@ -117,6 +117,20 @@ def test_a_service_of_the_site_is_merged_with_the_stock_one(settings: Settings, 
     assert "465/inet" not in services
 
 
+def test_old_devices_get_what_users_get_but_for_their_tls(settings: Settings, site: dict[str, Any]) -> None:
+    assert not any("old" in name for name in settings(site)["postfix"]["services"])
+    services = settings(site | {"authentication": {"old_devices_port": 2587}})["postfix"]["services"]
+    users, old = services["submission/inet"]["options"], services["2587/inet"]["options"]
+    differing = {name for name in users if users[name] != old[name]}
+    assert differing == {
+        "syslog_name",
+        "smtpd_tls_mandatory_protocols",
+        "smtpd_tls_mandatory_ciphers",
+        "tls_high_cipherlist",
+    }
+    assert "old-devices/inet" not in services
+
+
 def test_without_a_hostname_the_minions_own_is_used(settings: Settings, site: dict[str, Any]) -> None:
     del site["hostname"]
     assert settings(site)["hostname"] == "relay.example.com"

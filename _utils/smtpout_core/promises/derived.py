@@ -24,6 +24,7 @@ from smtpout_core.promises.promise import (
 from smtpout_core.site.addresses import HAVE_TO_BE
 from smtpout_core.site.rules.postfix import port
 from smtpout_core.site.rules.promises import not_promised
+from smtpout_core.site.services import of_old_devices
 
 # Addresses that nobody has (RFC 5737, RFC 3849): of clients from outside, the first that is none of the site's own.
 STRANGERS = {4: ("203.0.113.9", "198.51.100.9", "192.0.2.9"), 6: ("2001:db8::9", "2001:db8:ffff::9")}
@@ -287,7 +288,8 @@ class _Site:
         self.strangers = [unknown[version][0] for version in sorted(versions) if unknown[version]]
         services = settings["postfix"]["services"]
         ports = {port(name) for name in services if name.endswith("/inet")}
-        self.users_doors = [each for each in (SUBMISSION, SUBMISSIONS) if port(each) in ports]
+        doors = [SUBMISSION, SUBMISSIONS, *filter(None, [of_old_devices(settings)])]
+        self.users_doors = [each for each in doors if port(each) in ports]
         self.login_doors = [*self.users_doors, SERVERS]
         self.verifier = settings["verify"].get("user", "")
         self.encrypted_doors = [

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smtpout_core.site import addresses, map_format, shown
+from smtpout_core.site import services as services_of
 
 # What a login preset searches with, and the attribute that then holds the login (saslauthd's LDAP_SASLAUTHD: %u is what
 # the user typed whole, since saslauthd runs with -r; %U would let user@any.domain in as user).
@@ -261,6 +262,7 @@ def _let_in(ports: dict[str, int], services: dict[str, Any]) -> dict[str, int]:
     """Return what clients come in by: of the firewall's services, with their ports, those that Postfix serves.
 
     A service that the site's pillar adds may be for the relay itself, or for a content filter: it isn't let in.
+    Nor is the one for devices with old TLS, which is for their network alone.
     """
     stock = {"smtp": "smtp/inet", "smtps": "465/inet", "smtp-submission": "submission/inet"}
     return {name: port for name, port in ports.items() if stock[name] in services}
@@ -281,6 +283,8 @@ def _labelled(made: dict[str, Any], grains: Mapping[str, Any]) -> dict[str, Any]
             ports[match[1]] = selinux["opendkim_port_label"]
     if clamav["enabled"] and clamav["clamd_socket"].startswith("tcp:"):
         ports[clamav["clamd_socket"].rpartition(":")[2]] = selinux["clamd_port_label"]
+    if "old_devices_port" in made["authentication"]:
+        ports[str(made["authentication"]["old_devices_port"])] = selinux["smtp_port_label"]
     return {"active": True, "labels": labels, "ports": ports}
 
 
@@ -307,14 +311,7 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
     """Return what Postfix alone needs: paths, services and maps."""
     postfix = made["postfix"]
     directory, indexed = postfix["directory"], postfix["map_type"]
-    stock = copy.deepcopy(stock)
-    if not site["authentication"]["submission"]:
-        stock = {name: service for name, service in stock.items() if name not in ("submission/inet", "465/inet")}
-    if not (site["privacy"]["hide_client"] and site["authentication"]["submission"]):
-        stock.pop("private-cleanup/unix")
-        for service in stock.values():
-            service.get("options", {}).pop("cleanup_service_name", None)
-    services = merged(stock, postfix["master"])
+    services = merged(services_of.stock(site, stock), postfix["master"])
     delivery = site["delivery"]
     routes = {
         form: _nexthop(delivery["domains"].get(domain, delivery["nexthop"]))
@@ -343,7 +340,9 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         "sender_map": f"{directory}/senders-{slug}.ldap",
         "sender_names": f"{directory}/senders-{slug}.regexp",
         "directory_map": f"{directory}/directory-{slug}.ldap",
-        "users_header_checks": shown.users_header_checks(site, f"{directory}/privacy.regexp"),
+        "users_header_checks": (
+            shown.users_header_checks(site, f"{directory}/privacy.regexp") if services_of.hides_clients(site) else {}
+        ),
         "scanned": f"{directory}/scanned.regexp",
         "privacy": f"{directory}/privacy.regexp",
         "postmaster_map": f"{directory}/postmasters-{slug}.ldap",

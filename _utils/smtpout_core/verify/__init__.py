@@ -17,6 +17,7 @@ from smtpout_core.directory import ask
 from smtpout_core.errors import Doubt, RelayError
 from smtpout_core.host import Host
 from smtpout_core.site.rules.promises import not_promised
+from smtpout_core.site.services import of_old_devices
 from smtpout_core.verify import ageing, filters, logins, postfix
 
 ASKED = ("saslauthd", "clamd", "clamav-milter", "opendkim", "postfix", "watch")
@@ -80,7 +81,7 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
         asked.append(Check("programs on the relay send", unit, partial(postfix.programs_send, settings)))
     asked += [
         Check(f"users are served on port {port}", unit, partial(postfix.users_greeted, settings, service), own=False)
-        for service, port in (("submission/inet", 587), ("465/inet", 465))
+        for service, port in (("submission/inet", "587"), ("465/inet", "465"), *_old_devices(settings))
         if service in settings["postfix"]["services"]
     ]
     asked.append(Check("the queue has room for mail", "", partial(postfix.room, settings), own=False))
@@ -101,6 +102,11 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
         asked.append(Check("the relay is looked at between applies", record.TIMER, look, own=False))
     asked.append(Check("the directory answers as the pillar says", "", partial(_directory, settings), own=False))
     return asked
+
+
+def _old_devices(settings: dict[str, Any]) -> list[tuple[str, str]]:
+    service = of_old_devices(settings)
+    return [(service, service.removesuffix("/inet"))] if service else []
 
 
 def _others(settings: dict[str, Any], host: Host) -> Iterator[Check]:

@@ -110,6 +110,15 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
         ),
         "strangers_reach_users",
     ),
+    "a server sends without a login where old devices do": (
+        {"authentication": {"old_devices_port": 2587},
+         **master("2587/inet", smtpd_relay_restrictions="permit_mynetworks, reject")},
+        "only_users_submit",
+    ),
+    "a user sends with any address where old devices do": (
+        {"authentication": {"old_devices_port": 2587}, **master("2587/inet", smtpd_sender_restrictions="")},
+        "users_send_as_themselves",
+    ),
     "TLS is asked of everybody": (main(smtpd_tls_security_level="encrypt"), "strangers_reach_users"),
     "a table of networks holds all of them": (
         main(mynetworks="cidr:{{10.0.0.0/8 OK}, {0.0.0.0/0 OK}}"), "strangers_do_not_relay",

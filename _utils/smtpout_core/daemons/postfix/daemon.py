@@ -89,7 +89,7 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
         yield _file(facts["sender_names"], "senders.regexp")
     if settings["clamav"]["enabled"] and settings["clamav"]["on_unscannable"] == "Accept":
         yield _file(facts["scanned"], "scanned.regexp")
-    if settings["authentication"]["submission"] and settings["privacy"]["hide_client"]:
+    if facts["users_header_checks"]:
         yield _file(facts["privacy"], "privacy.regexp")
     if settings["authentication"]["submission"]:
         yield _file(facts["directory_map"], "directory.cf", **secret)

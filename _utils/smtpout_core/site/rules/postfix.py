@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from smtpout_core.site import map_format
+from smtpout_core.site import map_format, services
 from smtpout_core.site.rules.finding import Found, Rule, Site
 
 # Services that can be left out; without any other of the stock ones, mail stands still while port 25 still greets.
@@ -86,18 +86,18 @@ def _options(service: Any) -> dict[str, Any]:
 def _names(site: Site, facts: dict[str, Any]) -> set[str]:
     """Return the services that master.cf has."""
     own = site["postfix"]["master"]
-    stock = set(facts["services"])
-    if not site["authentication"]["submission"]:
-        stock -= {"submission/inet", "465/inet"}
+    stock = services.stock(site, facts["services"]).keys()
     return (stock | own.keys()) - {name for name, service in own.items() if service is None}
 
 
 def _services(site: Site, facts: dict[str, Any]) -> Found:
+    old = services.of_old_devices(site)
+    known = {*facts["services"], *filter(None, [old])} - {services.OLD_DEVICES}
     for name, service in site["postfix"]["master"].items():
         if service is None:
-            if name in facts["services"] and name not in SPARE:
+            if name in known and name not in {*SPARE, old}:
                 yield f"postfix:master:{name}", None, "removed, and Postfix needs it"
-        elif name not in facts["services"] and "command" not in service:
+        elif name not in known and "command" not in service:
             yield f"postfix:master:{name}:command", None, "missing; name the daemon, such as smtpd"
 
 
@@ -110,7 +110,8 @@ def _ports(site: Site, facts: dict[str, Any]) -> Found:
     if "clamd_socket" in site["clamav"]:
         taken[site["clamav"]["clamd_socket"].rpartition(":")[2]] = "smtpout:clamav:clamd_socket"
     everywhere: dict[str, str] = {}
-    for name in sorted(_names(site, facts), key=lambda name: name not in facts["services"]):
+    old = services.of_old_devices(site)
+    for name in sorted(_names(site, facts), key=lambda name: (name not in facts["services"], name != old)):
         if not name.endswith("/inet"):
             continue
         host, number = name.removesuffix("/inet").rpartition(":")[0], port(name)
@@ -124,7 +125,16 @@ def _ports(site: Site, facts: dict[str, Any]) -> Found:
 
 def _own(site: Site, name: str) -> str:
     """Return the key that a service comes from."""
-    return f"postfix:master:{name}" if name in site["postfix"]["master"] else "authentication:submission"
+    if name in site["postfix"]["master"]:
+        return f"postfix:master:{name}"
+    return f"authentication:{'old_devices_port' if name == services.of_old_devices(site) else 'submission'}"
+
+
+def _old_devices(site: Site, _facts: dict[str, Any]) -> Found:
+    """What they get beside users is old TLS, and nothing else."""
+    given = site["authentication"].get("old_devices_port")
+    if given and not site["authentication"]["submission"]:
+        yield "authentication:old_devices_port", given, "needs smtpout:authentication:submission, which is false"
 
 
 def _nexthops(site: Site, facts: dict[str, Any]) -> Found:
@@ -183,8 +193,9 @@ RULES: list[Rule] = [
     (_greeting, ("hostname", *_main("smtpd_banner"))),
     (_mailboxes, _main("mailbox_size_limit", "message_size_limit")),
     (_unheard, ("postfix:main", "postfix:master")),
-    (_services, ("postfix:master",)),
-    (_ports, ("authentication:submission", "postfix:master", *_SOCKETS)),
-    (_nexthops, ("hostname", "delivery", "authentication:submission", "postfix:master")),
+    (_services, ("authentication", "postfix:master")),
+    (_ports, ("authentication", "postfix:master", *_SOCKETS)),
+    (_old_devices, ("authentication",)),
+    (_nexthops, ("hostname", "delivery", "authentication", "postfix:master")),
     (_maps, ("postfix:maps", "postfix:map_type")),
 ]
