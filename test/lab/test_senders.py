@@ -12,7 +12,8 @@ from support import PILLARS, load
 from lab import checks, mail
 from lab.conftest import Applied
 
-PEOPLE = {name: f"{name.replace(' ', '.')}@domain01.dom" for name in ("juan perez", "juan", "perez", "tecnico")}
+PEOPLE = {name: f"{name.replace(' ', '.')}@domain01.dom" for name in ("juan perez", "juan", "tecnico")}
+PEOPLE["perez"] = "don.perez@domain01.dom"
 GROUPS = {"Soporte Tecnico": "soporte.tecnico@domain01.dom", "ventas": "ventas@domain01.dom"}
 
 # What users type for each way to log in; a name of two words can't be compared, and its user can't send.
@@ -45,23 +46,33 @@ def people(relay_of: Any) -> Iterator[Applied]:
     assert applied.failed("as before") == {}
 
 
+def apply(applied: Applied, verify: dict[str, str], **directory: Any) -> None:
+    """Make the relay that of the example's site with these keys of its directory."""
+    site = load("default")["smtpout"]
+    site["verify"] = verify
+    site["directory"] |= directory
+    applied.lab.set_pillar(yaml.safe_dump({"smtpout": site}))
+    applied.apply(str(directory))
+    assert applied.failed(str(directory)) == {}
+
+
 def sends(applied: Applied, user: str, sender: str) -> int:
     """Return the code that a user gets who logs in and sends with an address."""
-    answers = mail.session(
-        applied.lab, entry=mail.USERS, user=user, sender=sender, recipients=["somebody@outside.example"]
-    )
+    answers = tried(applied, user, sender)
     assert any((answer.command, answer.code) == ("AUTH", 235) for answer in answers), answers
     return answers[-1].code
 
 
+def tried(applied: Applied, user: str, sender: str) -> list[mail.Answer]:
+    """Return what the relay answers to a login and whatever follows."""
+    return mail.session(
+        applied.lab, entry=mail.USERS, user=user, sender=sender, recipients=["somebody@outside.example"]
+    )
+
+
 @pytest.mark.parametrize("login", LOGINS, ids=["account name", "upn", "mail", "uid", "filter"])
 def test_who_owns_an_address_sends_with_it_and_nobody_else(people: Applied, login: str) -> None:
-    site = load("default")["smtpout"]
-    site["verify"] = {}
-    site["directory"] |= {"login": login} | ({"login_attribute": "sAMAccountName"} if "=" in login else {})
-    people.lab.set_pillar(yaml.safe_dump({"smtpout": site}))
-    people.apply(login)
-    assert people.failed(login) == {}
+    apply(people, verify={}, login=login, **({"login_attribute": "sAMAccountName"} if "=" in login else {}))
     names = LOGINS[login]
     seen = {user: sends(people, typed, PEOPLE[user]) for user, typed in names.items()}
     assert seen == {user: 553 if " " in typed else 250 for user, typed in names.items()}
@@ -77,3 +88,28 @@ def test_who_owns_an_address_sends_with_it_and_nobody_else(people: Applied, logi
     divided = [typed for typed in names.values() if " " in typed]
     assert len(warned) == len(divided), warned
     assert all(typed in seen for typed, seen in zip(divided, warned, strict=True)), warned
+
+
+def test_with_each_form_of_their_login_users_send_as_themselves_and_as_nobody_else(people: Applied) -> None:
+    shared = PEOPLE["perez"]
+    people.lab.host("directory").run(["samba-tool", "user", "rename", "tecnico", f"--upn={shared}"])
+    apply(people, verify=load("default")["smtpout"]["verify"], login=["account_name", "upn", "mail"])
+    forms = {
+        "juan perez": ["juan.perez@domain01.dom"],
+        "juan": ["juan", "JUAN", "juan@domain01.dom", "Juan@Domain01.DOM"],
+        "perez": ["perez", "perez@domain01.dom"],
+        "tecnico": ["tecnico", "tecnico@domain01.dom"],
+    }
+    seen = {
+        (typed, sender): sends(people, typed, sender)
+        for names in forms.values()
+        for typed in names
+        for sender in [*PEOPLE.values(), *GROUPS.values()]
+    }
+    own = {(typed, PEOPLE[user]) for user, names in forms.items() for typed in names}
+    assert {each for each, code in seen.items() if code == 250} == own
+    assert set(seen.values()) == {250, 553}
+    assert {sends(people, "juan perez", sender) for sender in PEOPLE.values()} == {553}
+    refused = [tried(people, shared, sender)[-1] for sender in PEOPLE.values()]
+    assert {(answer.command, answer.code) for answer in refused} == {("AUTH", 535)}
+    assert {tried(people, f"DOMAIN01\\{user}", PEOPLE[user])[-1].code for user in ("juan", "perez")} == {535}

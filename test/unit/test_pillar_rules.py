@@ -83,9 +83,23 @@ CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
         (directory(servers=[f"ldap://{n}.example" for n in range(100)]), "more than 1023 bytes"),
         (directory(login="(cn=%u)"), "smtpout:directory:login_attribute: missing"),
         (directory(login="(cn=%s)", senders="any"), "neither %u nor %U"),
+        (
+            directory(login="(|(cn=%u)(mail=%u))", login_attribute=["cn", "uid", "mail"]),
+            'smtpout:directory:login_attribute:1: "uid" isn\'t what smtpout:directory:login compares',
+        ),
+        (directory(login="uid", login_attribute="mail"), 'smtpout:directory:login_attribute: "mail" isn\'t what'),
+        (
+            directory(login="(|(cn=%u)(mail=%u))", login_attribute="cn"),
+            "smtpout:directory:login_attribute: lacks mail: users log in with that, too",
+        ),
+        (
+            directory(login=["account_name", "mail"], login_attribute=["sAMAccountName"]),
+            "right is [sAMAccountName, mail]",
+        ),
         (directory(recipients="(mail=*)"), "smtpout:directory:recipients"),
         (directory(recipients="(mail=%s%r)"), "only saslauthd knows"),
         (directory(login="mail"), "smtpout:verify:user"),
+        (directory(login=["mail", "upn"]), "has no @, and users log in with mail or upn"),
         (lambda s: s["verify"].update(user="a@b"), "smtpout:verify:user"),
         (lambda s: s["verify"].pop("password"), "smtpout:verify:password: missing"),
         (lambda s: s["verify"].pop("user"), "smtpout:verify:user: missing"),

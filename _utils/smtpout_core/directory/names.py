@@ -17,8 +17,9 @@ def divided(settings: dict[str, Any], most: int = 1000) -> list[str]:
     :raises RelayError: no server serves.
     """
     directory = settings["directory"]
-    attribute = directory["login_attribute"]
+    attributes = directory["login_attributes"]
     accounts = directory["account_filter"].replace("%%", "%")
-    by_character = f"(&{accounts}(|({attribute}=* *)({attribute}=*,*)))"
-    entries = [entry for each in (by_character, accounts) for entry in ask.values(settings, each, attribute, most)]
-    return sorted({name for names in entries for name in names if re.search(r"[\s,]", name, re.ASCII)})
+    by_character = f"(&{accounts}(|{''.join(f'({each}=* *)({each}=*,*)' for each in attributes)}))"
+    entries = [entry for each in (by_character, accounts) for entry in ask.entries(settings, each, attributes, most)]
+    names = {name for entry in entries for values in entry.values() for name in values}
+    return sorted(name for name in names if re.search(r"[\s,]", name, re.ASCII))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from smtpout_core.directory import ask
@@ -13,16 +14,22 @@ ENOUGH = 5
 
 
 class Person(NamedTuple):
-    """A user: the name that they log in with, and their addresses in the site's domains."""
+    """A user: the names that they log in with, and their addresses in the site's domains."""
 
-    login: str
+    logins: tuple[str, ...]
     addresses: tuple[str, ...]
+
+    @property
+    def login(self) -> str:
+        """The name that is as good as any other."""
+        return self.logins[0]
 
 
 def found(settings: dict[str, Any], domains: Iterable[str]) -> list[Person]:
     """Return some users of each domain who can log in, send and be written to.
 
     Of those alone whose login Postfix can compare, and whose addresses the recipients' search names by an attribute.
+    A name that two of them have is nobody's: with it nobody can log in.
 
     :param settings: the site's.
     :param domains: of the site.
@@ -30,17 +37,40 @@ def found(settings: dict[str, Any], domains: Iterable[str]) -> list[Person]:
     :raises NotInstalledError: ldap3 is missing.
     """
     directory = settings["directory"]
-    login, addressed = directory["login_attribute"], _attributes(directory["recipient_filter"])
-    people: dict[str, Person] = {}
+    named, addressed = directory["login_attributes"], _attributes(directory["recipient_filter"])
+    people: dict[Person, None] = {}
     for domain in domains if addressed else ():
         there = "".join(f"({name}={before}*@{domain})" for name, before in addressed.items())
         filter_ = f"(&{directory['account_filter'].replace('%%', '%')}(|{there}))"
-        for entry in ask.entries(settings, filter_, [login, *addressed], ENOUGH):
+        for entry in ask.entries(settings, filter_, list({*named, *addressed}), ENOUGH):
             addresses = tuple(dict.fromkeys(_addresses(entry, addressed, settings["domains"])))
-            names = [name for name in entry[login] if not re.search(r"[\s,]", name)]
+            names = _names(entry, named)
             if names and addresses:
-                people.setdefault(names[0], Person(names[0], addresses))
-    return list(people.values())
+                people[Person(names, addresses)] = None
+    return list(distinct(list(people)))
+
+
+def _names(entry: dict[str, list[str]], attributes: list[str]) -> tuple[str, ...]:
+    """Return what somebody logs in with; nothing where a comma keeps them from owning an address."""
+    names = [name for attribute in attributes for name in entry[attribute]]
+    if any("," in name for name in names):
+        return ()
+    first: dict[str, str] = {}
+    for name in names:
+        if not re.search(r"\s", name):
+            first.setdefault(name.lower(), name)
+    return tuple(first.values())
+
+
+def distinct(people: list[Person]) -> Iterator[Person]:
+    """Yield people without the names that another of them has as well.
+
+    :param people: users.
+    """
+    holders = Counter(name.lower() for person in people for name in person.logins)
+    for person in people:
+        if own := tuple(name for name in person.logins if holders[name.lower()] == 1):
+            yield person._replace(logins=own)
 
 
 def _attributes(recipient_filter: str) -> dict[str, str]:

@@ -154,6 +154,13 @@ def everything(
                     for door in site.login_doors
                     for login, address in site.one_of_each
                 ),
+                *(
+                    Question(client, door, user.addresses[0], OUTSIDE, login=login)
+                    for client in site.strangers[:1]
+                    for door in site.login_doors[:1]
+                    for user in site.some(2)
+                    for login in user.logins[1:]
+                ),
             ],
             site.without_users,
             ("directory:login", "directory:login_attribute", "directory:senders", "postfix:main", "postfix:master"),

@@ -11,37 +11,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from smtpout_core.site import addresses, map_format, shown
+from smtpout_core.site import addresses, map_format, searches, shown
 from smtpout_core.site import services as services_of
-
-# What a login preset searches with, and the attribute that then holds the login (saslauthd's LDAP_SASLAUTHD: %u is what
-# the user typed whole, since saslauthd runs with -r; %U would let user@any.domain in as user).
-LOGINS = {
-    "account_name": ("sAMAccountName=%u", "sAMAccountName"),
-    "upn": ("userPrincipalName=%u", "userPrincipalName"),
-    "mail": ("mail=%u", "mail"),
-    "uid": ("uid=%u", "uid"),
-}
-
-# What a recipient preset searches with (ldap_table(5): %s is the whole address, escaped by Postfix).
-RECIPIENTS = {
-    "mail": "(mail=%s)",
-    "proxy_addresses": "(|(mail=%s)(proxyAddresses=smtp:%s))",
-}
-
-# What a preset finds besides people: in Active Directory groups have an account name, too.
-PEOPLE = {"account_name": "(objectClass=user)", "upn": "(objectClass=user)"}
 
 # No ::ffff:127.0.0.0/104: an IPv4-mapped client is an IPv4 one to Postfix and OpenDKIM (smtpd_peer.c of Postfix).
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 # What a stranger who writes from one of the site's domains is told (access(5)).
 STRANGER = "REJECT log in to send from this domain"
-
-
-def presets() -> dict[str, list[str]]:
-    """Return the names that stand for a search: of ``logins`` and of ``recipients``."""
-    return {"logins": list(LOGINS), "recipients": list(RECIPIENTS)}
 
 
 def merged(base: Any, over: Any) -> Any:
@@ -69,7 +46,7 @@ def derived(
     made = merged(facts, site)
     made.setdefault("repositories", [])
     made["hostname"] = site.get("hostname") or grains["fqdn"]
-    made["directory"] |= _searches(site) | {"authorities": _authorities(made)}
+    made["directory"] |= searches.derived(site["directory"]) | {"authorities": _authorities(made)}
     made["opendkim"] |= _signing(site, made["opendkim"], made["hostname"])
     made["opendkim"].setdefault("nameservers", grains.get("dns", {}).get("nameservers", []))
     made["saslauthd"]["defaults"] = _login_settings(made["saslauthd"])
@@ -131,48 +108,12 @@ def _forms(domain: str) -> list[str]:
     return list(dict.fromkeys([domain, written if shown.isprintable() and shown.casefold() == shown else domain]))
 
 
-def _searches(site: dict[str, Any]) -> dict[str, Any]:
-    """Return the directory searches: who may log in, which recipients exist, who owns a sender address."""
-    directory = site["directory"]
-    login_filter, login_attribute = LOGINS.get(directory["login"], (directory["login"], ""))
-    login_attribute = directory.get("login_attribute", login_attribute)
-    recipient_filter = RECIPIENTS.get(directory["recipients"], directory["recipients"])
-    parts = [_anybody(login_filter), f"({login_attribute}=*)", PEOPLE.get(directory["login"], "")]
-    accounts = "".join(dict.fromkeys(parts))
-    # smtpd parts owners at commas and blanks. No filter finds blanks: OpenLDAP takes "(mail=* *)" for everybody, Samba
-    # for nobody; they are left to a table behind this one (postfix/senders.regexp.jinja).
-    whole = f"(!({login_attribute}=*,*))"
-    return {
-        "login_filter": login_filter,
-        "login_attribute": login_attribute,
-        "recipient_filter": recipient_filter,
-        "account_filter": f"(&{accounts})",
-        "owner_filter": f"(&{_parenthesised(recipient_filter)}{accounts}{whole})",
-    }
-
-
 def _authorities(made: dict[str, Any]) -> list[str]:
     """Return the files of authorities that the directory's certificates are checked with; none without TLS."""
     directory = made["directory"]
     if not (directory["start_tls"] or any(server.startswith("ldaps:") for server in directory["servers"])):
         return []
     return [directory.get("ca_file", made["postfix"]["trust_store"])]
-
-
-def _anybody(login_filter: str) -> str:
-    """Return a login filter that finds all who can log in, as ldap_table(5) has it; nothing where no wildcard fits.
-
-    An extensible match compares with a whole value (RFC 4515).
-    """
-    if re.search(r":=[^)]*%[^%]", login_filter):
-        return ""
-    filled = re.sub(r"%(.)", lambda token: "%%" if token[1] == "%" else "*", login_filter)
-    return _parenthesised(re.sub(r"\*+", "*", filled))
-
-
-def _parenthesised(ldap_filter: str) -> str:
-    """Return a filter that can stand in another one; libldap takes ``a=b`` too."""
-    return ldap_filter if ldap_filter.startswith("(") else f"({ldap_filter})"
 
 
 def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from smtpout_core.site import derived, platforms, rules, schema, written
+from smtpout_core.site import derived, platforms, rules, schema, searches, written
 from smtpout_core.site.documents import Documents
 
 Problems = list[dict[str, str | None]]
@@ -53,5 +53,5 @@ def _all(
     found: Problems, merged: dict[str, Any], formula: Documents, facts: dict[str, Any], grains: Mapping[str, Any]
 ) -> Problems:
     """Return what is wrong with values, and between them."""
-    known = {**facts, "services": formula["postfix/master.yaml"], "grains": grains, **derived.presets()}
+    known = {**facts, "services": formula["postfix/master.yaml"], "grains": grains, **searches.presets()}
     return found + rules.problems(merged, known, [str(problem["path"]) for problem in found])

@@ -20,5 +20,6 @@ def who_cannot_send(settings: dict[str, Any]) -> list[tuple[str, str]]:
     if not (found := names.divided(settings)):
         return []
     shown = ", ".join(map(repr, found[:3])) + (", ..." if len(found) > 3 else "")
-    seen = f"{len(found)} can't, for a blank or a comma in the name that they log in with: {shown}; rename them"
+    other = ", or log in with another of the forms" if settings["directory"]["login_attributes"][1:] else ""
+    seen = f"{len(found)} can't, for a blank or a comma in the name that they log in with: {shown}; rename them{other}"
     return [("users can send with their own addresses", seen)]

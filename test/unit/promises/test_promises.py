@@ -11,6 +11,8 @@ import pytest
 import yaml
 from conftest import Site, delivery_layer, real  # type: ignore[attr-defined]
 from minions import Settings
+from smtpout_core.directory import people
+from smtpout_core.directory.people import Person
 from smtpout_core.promises import asked, derived, judged
 from smtpout_core.promises.promise import Outcome
 from support import REPOSITORY, load
@@ -307,3 +309,14 @@ def test_a_smart_host_takes_whom_it_takes_but_has_to_talk_to_the_relay(site: Cal
     with delivery_layer("-f", "MAIL") as smart:
         verdict = site(**main(relayhost=smart.removeprefix("smtp:"))).verdicts()["mail_is_handed_on"]
     assert verdict.outcome is Outcome.BROKEN
+
+
+def test_users_are_posed_as_with_each_form_of_their_login(site: Callable[..., Site]) -> None:
+    verdict = site(directory={"login": ["uid", "mail"]}).verdicts()["users_send"]
+    assert verdict.outcome is Outcome.KEPT, verdict.seen
+    assert {"usuario01", "usuario01@domain01.dom"} <= {question.login for question in verdict.promise.questions}
+
+
+def test_a_name_that_two_users_have_poses_as_nobody() -> None:
+    one, other = Person(("juan", "shared@domain01.dom"), ("juan@domain01.dom",)), Person(("Shared@domain01.dom",), ())
+    assert list(people.distinct([one, other])) == [one._replace(logins=("juan",))]

@@ -84,7 +84,7 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
     yield _file(facts["postmaster_names"], "postmasters.regexp", context={"part": 1})
     yield _file(facts["postmaster_domains"], "postmasters.regexp", context={"part": 3})
     if settings["directory"]["senders"] == "own":
-        asked = ("who may send with an address", "owner_filter", "login_attribute")
+        asked = ("who may send with an address", "owner_filter", "login_attributes")
         yield _file(facts["sender_map"], "ldap.cf", context=_lookup(*asked), **secret)
         yield _file(facts["sender_names"], "senders.regexp")
     if settings["clamav"]["enabled"] and settings["clamav"]["on_unscannable"] == "Accept":

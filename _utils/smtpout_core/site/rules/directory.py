@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from smtpout_core.site import searches
 from smtpout_core.site.rules.finding import Found, Rule, Site
 
 # saslauthd's lak.c cuts the list of servers there.
@@ -51,7 +52,7 @@ def _searches(site: Site, facts: dict[str, Any]) -> Found:
     """Without what the user typed, a search finds the same entry whoever asks."""
     directory = site["directory"]
     login, recipients = directory["login"], directory["recipients"]
-    if login not in facts["logins"]:
+    if isinstance(login, str) and login not in facts["logins"]:
         if not re.search(r"%[uU]", login.replace("%%", "")):
             yield "directory:login", login, "has neither %u nor %U, what the user typed: it would find the same for all"
         if directory["senders"] == "own" and "login_attribute" not in directory:
@@ -70,16 +71,51 @@ def _searches(site: Site, facts: dict[str, Any]) -> Found:
             yield "directory:recipients", recipients, f"has {unknown[0]}, which only saslauthd knows; right is %s"
 
 
+def _login_attributes(site: Site, facts: dict[str, Any]) -> Found:
+    """A form of a login owns what its account does, so the account has to be found by it; and each such form is one.
+
+    What is compared with a part of what the user typed can't be told by comparing the whole.
+    """
+    directory = site["directory"]
+    if "login_attribute" not in directory or directory["senders"] != "own":
+        return
+    several = isinstance(directory["login_attribute"], list)
+    named = searches.listed(directory["login_attribute"])
+    known = {name.lower() for name in named}
+    own = isinstance(directory["login"], str) and directory["login"] not in facts["logins"]
+    compared = searches.compared(searches.login_filter(directory["login"]))
+    for index, name in enumerate(named):
+        if name.lower() not in map(str.lower, compared) and (several or not own):
+            yield (
+                f"directory:login_attribute:{index}" if several else "directory:login_attribute",
+                name,
+                (
+                    "isn't what smtpout:directory:login compares with what users type (%u), so another user could log "
+                    "in with it; have that compare it, or remove it here"
+                ),
+            )
+    if missing := [name for name, whole in compared.items() if whole and name.lower() not in known]:
+        yield (
+            "directory:login_attribute",
+            None,
+            (
+                f"lacks {', '.join(missing)}: users log in with that, too (smtpout:directory:login), and then send "
+                f"nothing; right is [{', '.join([*named, *missing])}]"
+            ),
+        )
+
+
 def _verify(site: Site, _facts: dict[str, Any]) -> Found:
-    verify, login = site["verify"], site["directory"]["login"]
+    verify, login = site["verify"], set(searches.listed(site["directory"]["login"]))
     if verify.get("outside") in site["domains"]:
         yield "verify:outside", verify["outside"], "is one of smtpout:domains; right would be a domain elsewhere"
     for one, other in (("user", "password"), ("password", "user")):
         if one in verify and other not in verify:
             yield f"verify:{other}", None, "missing: user and password go together"
-    if "user" in verify and login in {"mail", "upn"} and "@" not in verify["user"]:
-        yield "verify:user", verify["user"], f"has no @, and users log in with {login}: the login would be refused"
-    if "user" in verify and login == "account_name" and "@" in verify["user"]:
+    if "user" in verify and login <= {"mail", "upn"} and "@" not in verify["user"]:
+        names = " or ".join(sorted(login))
+        yield "verify:user", verify["user"], f"has no @, and users log in with {names}: the login would be refused"
+    if "user" in verify and login == {"account_name"} and "@" in verify["user"]:
         yield "verify:user", verify["user"], "has an @, and users log in with account_name: the login would be refused"
 
 
@@ -87,5 +123,6 @@ RULES: list[Rule] = [
     (_encryption, ("directory:servers", "directory:start_tls", "directory:ca_file")),
     (_servers, ("directory:servers",)),
     (_searches, ("directory:login", "directory:recipients", "directory:senders", "directory:login_attribute")),
+    (_login_attributes, ("directory:login", "directory:senders", "directory:login_attribute")),
     (_verify, ("domains", "verify:user", "verify:outside", "directory:login")),
 ]

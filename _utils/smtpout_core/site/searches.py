@@ -1,0 +1,113 @@
+"""What is searched for in a site's directory: who may log in, which recipients there are, who owns a sender's address.
+
+A name that somebody logs in with is worth nothing by itself: it is whose the search for logins finds with it, and
+saslauthd refuses a name with which that finds two. So who owns an address is found by nothing that finds more, and is
+told by those attributes alone that the search compares a name with.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# What a login preset searches with, and the attribute that then holds the login (saslauthd's LDAP_SASLAUTHD: %u is what
+# the user typed whole, since saslauthd runs with -r; %U would let user@any.domain in as user).
+LOGINS = {
+    "account_name": ("sAMAccountName=%u", "sAMAccountName"),
+    "upn": ("userPrincipalName=%u", "userPrincipalName"),
+    "mail": ("mail=%u", "mail"),
+    "uid": ("uid=%u", "uid"),
+}
+
+# What a recipient preset searches with (ldap_table(5): %s is the whole address, escaped by Postfix).
+RECIPIENTS = {
+    "mail": "(mail=%s)",
+    "proxy_addresses": "(|(mail=%s)(proxyAddresses=smtp:%s))",
+}
+
+# What a preset finds besides people: in Active Directory groups have an account name, too.
+PEOPLE = {"account_name": "(objectClass=user)", "upn": "(objectClass=user)"}
+
+
+def presets() -> dict[str, list[str]]:
+    """Return the names that stand for a search: of ``logins`` and of ``recipients``."""
+    return {"logins": list(LOGINS), "recipients": list(RECIPIENTS)}
+
+
+def listed(value: str | list[str]) -> list[str]:
+    """Return one or several values of a key as a list.
+
+    :param value: as the pillar has it.
+    """
+    return [value] if isinstance(value, str) else list(value)
+
+
+def login_filter(login: str | list[str]) -> str:
+    """Return what saslauthd searches with.
+
+    :param login: ``directory:login``: a preset, several, or a filter.
+    """
+    if isinstance(login, str):
+        return LOGINS[login][0] if login in LOGINS else login
+    forms = "".join(_parenthesised(LOGINS[name][0]) for name in login)
+    either = f"(|{forms})" if login[1:] else forms
+    people = _people(login)
+    return f"(&{people}{either})" if people else either
+
+
+def compared(ldap_filter: str) -> dict[str, bool]:
+    """Return the attributes that a filter compares with what the user typed, and whether with that and nothing else.
+
+    :param ldap_filter: with saslauthd's tokens.
+    """
+    items = re.findall(
+        r"\(\s*([A-Za-z][A-Za-z0-9-]*)(?:[:;][^=()]*)?=([^()]*%[uU][^()]*)\)", _parenthesised(ldap_filter)
+    )
+    return {attribute: value.strip() == "%u" for attribute, value in items}
+
+
+def derived(directory: dict[str, Any]) -> dict[str, Any]:
+    """Return the searches of a site.
+
+    :param directory: what stands below ``smtpout:directory`` over the schema's defaults.
+    """
+    login = directory["login"]
+    logged_in_by = login_filter(login)
+    presets = [LOGINS[name][1] for name in listed(login) if name in LOGINS]
+    attributes = listed(directory.get("login_attribute", presets))
+    recipient_filter = RECIPIENTS.get(directory["recipients"], directory["recipients"])
+    named = "".join(f"({each}=*)" for each in attributes)
+    of_a_filter = _anybody(logged_in_by) if isinstance(login, str) else ""
+    parts = [of_a_filter, f"(|{named})" if attributes[1:] else named, _people(listed(login))]
+    accounts = "".join(dict.fromkeys(parts))
+    # smtpd parts owners at commas and blanks. No filter finds blanks: OpenLDAP takes "(mail=* *)" for everybody, Samba
+    # for nobody; they are left to a table behind this one (postfix/senders.regexp.jinja).
+    whole = "".join(f"(!({each}=*,*))" for each in attributes)
+    return {
+        "login_filter": logged_in_by,
+        "login_attributes": attributes,
+        "recipient_filter": recipient_filter,
+        "account_filter": f"(&{accounts})",
+        "owner_filter": f"(&{_parenthesised(recipient_filter)}{accounts}{whole})",
+    }
+
+
+def _people(login: list[str]) -> str:
+    """Return what keeps groups out, where a preset finds them."""
+    return next((PEOPLE[name] for name in login if name in PEOPLE), "")
+
+
+def _anybody(login_filter: str) -> str:
+    """Return a login filter that finds all who can log in, as ldap_table(5) has it; nothing where no wildcard fits.
+
+    An extensible match compares with a whole value (RFC 4515).
+    """
+    if re.search(r":=[^)]*%[^%]", login_filter):
+        return ""
+    filled = re.sub(r"%(.)", lambda token: "%%" if token[1] == "%" else "*", login_filter)
+    return _parenthesised(re.sub(r"\*+", "*", filled))
+
+
+def _parenthesised(ldap_filter: str) -> str:
+    """Return a filter that can stand in another one; libldap takes ``a=b`` too."""
+    return ldap_filter if ldap_filter.startswith("(") else f"({ldap_filter})"
