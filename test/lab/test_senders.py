@@ -14,7 +14,11 @@ from lab.conftest import Applied
 
 PEOPLE = {name: f"{name.replace(' ', '.')}@domain01.dom" for name in ("juan perez", "juan", "tecnico")}
 PEOPLE["perez"] = "don.perez@domain01.dom"
-GROUPS = {"Soporte Tecnico": "soporte.tecnico@domain01.dom", "ventas": "ventas@domain01.dom"}
+GROUPS = {
+    "Soporte Tecnico": "soporte.tecnico@domain01.dom",
+    "ventas": "ventas@domain01.dom",
+    "avisos": "juan+avisos@domain01.dom",
+}
 
 # What users type for each way to log in; a name of two words can't be compared, and its user can't send.
 LOGINS: dict[str, dict[str, str]] = {
@@ -46,14 +50,13 @@ def people(relay_of: Any) -> Iterator[Applied]:
     assert applied.failed("as before") == {}
 
 
-def apply(applied: Applied, verify: dict[str, str], **directory: Any) -> None:
-    """Make the relay that of the example's site with these keys of its directory."""
+def apply(applied: Applied, keys: dict[str, Any]) -> None:
+    """Make the relay that of the example's site with these keys in its pillar."""
     site = load("default")["smtpout"]
-    site["verify"] = verify
-    site["directory"] |= directory
+    site |= keys | {"directory": site["directory"] | keys.get("directory", {})}
     applied.lab.set_pillar(yaml.safe_dump({"smtpout": site}))
-    applied.apply(str(directory))
-    assert applied.failed(str(directory)) == {}
+    applied.apply(str(keys))
+    assert applied.failed(str(keys)) == {}
 
 
 def sends(applied: Applied, user: str, sender: str) -> int:
@@ -72,7 +75,8 @@ def tried(applied: Applied, user: str, sender: str) -> list[mail.Answer]:
 
 @pytest.mark.parametrize("login", LOGINS, ids=["account name", "upn", "mail", "uid", "filter"])
 def test_who_owns_an_address_sends_with_it_and_nobody_else(people: Applied, login: str) -> None:
-    apply(people, verify={}, login=login, **({"login_attribute": "sAMAccountName"} if "=" in login else {}))
+    own_filter = {"login_attribute": "sAMAccountName"} if "=" in login else {}
+    apply(people, {"verify": {}, "directory": {"login": login, **own_filter}})
     names = LOGINS[login]
     seen = {user: sends(people, typed, PEOPLE[user]) for user, typed in names.items()}
     assert seen == {user: 553 if " " in typed else 250 for user, typed in names.items()}
@@ -93,7 +97,7 @@ def test_who_owns_an_address_sends_with_it_and_nobody_else(people: Applied, logi
 def test_with_each_form_of_their_login_users_send_as_themselves_and_as_nobody_else(people: Applied) -> None:
     shared = PEOPLE["perez"]
     people.lab.host("directory").run(["samba-tool", "user", "rename", "tecnico", f"--upn={shared}"])
-    apply(people, verify=load("default")["smtpout"]["verify"], login=["account_name", "upn", "mail"])
+    apply(people, {"directory": {"login": ["account_name", "upn", "mail"]}})
     forms = {
         "juan perez": ["juan.perez@domain01.dom"],
         "juan": ["juan", "JUAN", "juan@domain01.dom", "Juan@Domain01.DOM"],
@@ -113,3 +117,24 @@ def test_with_each_form_of_their_login_users_send_as_themselves_and_as_nobody_el
     refused = [tried(people, shared, sender)[-1] for sender in PEOPLE.values()]
     assert {(answer.command, answer.code) for answer in refused} == {("AUTH", 535)}
     assert {tried(people, f"DOMAIN01\\{user}", PEOPLE[user])[-1].code for user in ("juan", "perez")} == {535}
+
+
+def test_who_shares_an_address_sends_with_it_beside_whoever_has_it(people: Applied) -> None:
+    shared = {"no-reply@domain01.dom": ["tecnico"], PEOPLE["juan"]: ["Perez"], GROUPS["ventas"]: ["perez", "juan"]}
+    apply(people, {"shared_addresses": shared})
+    own = {(user, PEOPLE[user]) for user in ("juan", "perez", "tecnico")}
+    granted = {(user.lower(), address) for address, users in shared.items() for user in users}
+    seen = {(user, sender): sends(people, user, sender) for user, _ in own for sender in {*PEOPLE.values(), *shared}}
+    assert {each for each, code in seen.items() if code == 250} == own | granted
+    assert set(seen.values()) == {250, 553}
+    assert sends(people, "TECNICO", "No-Reply@Domain01.DOM") == 250
+
+
+def test_who_sends_with_an_address_sends_with_its_extensions_but_for_those_that_are_others_own(people: Applied) -> None:
+    apply(people, {"shared_addresses": {"no-reply@domain01.dom": ["tecnico"]}})
+    extended = ["juan+news@domain01.dom", "Juan+a+b@domain01.dom", "juan+@domain01.dom", "no-reply+1@domain01.dom"]
+    seen = {user: [sends(people, user, sender) for sender in extended] for user in ("juan", "perez", "tecnico")}
+    assert seen == {"juan": [250, 250, 250, 553], "perez": [553] * 4, "tecnico": [553, 553, 553, 250]}
+    assert {sends(people, user, GROUPS["avisos"]) for user in seen} == {553}
+    to_it = mail.session(people.lab, sender="a@outside.example", recipients=[*extended[:3], GROUPS["avisos"]])
+    assert {answer.code for answer in to_it if answer.command.startswith("RCPT")} == {250}

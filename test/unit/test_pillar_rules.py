@@ -29,6 +29,11 @@ def maps(**tables: Any) -> Callable[[dict[str, Any]], None]:
     return lambda site: site.update(postfix={"maps": tables})
 
 
+def shared(**addresses: Any) -> Callable[[dict[str, Any]], None]:
+    """Return what has others send with these addresses."""
+    return lambda site: site.update(shared_addresses=addresses)
+
+
 def directory(**keys: Any) -> Callable[[dict[str, Any]], None]:
     """Return what puts these keys into directory."""
     return lambda site: site["directory"].update(keys)
@@ -95,6 +100,19 @@ CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
         (
             directory(login=["account_name", "mail"], login_attribute=["sAMAccountName"]),
             "right is [sAMAccountName, mail]",
+        ),
+        (
+            lambda s: (s.update(shared_addresses={"a@domain01.dom": ["b"]}), s["directory"].update(senders="any")),
+            "smtpout:shared_addresses: has no effect beside smtpout:directory:senders: any",
+        ),
+        (
+            shared(**{"A@domain01.dom": ["b"], "a@domain01.dom": ["c"]}),
+            "smtpout:shared_addresses:a@domain01.dom: is the same address as smtpout:shared_addresses:A@domain01.dom",
+        ),
+        (shared(**{"a@elsewhere.dom": ["b"]}), "smtpout:shared_addresses:a@elsewhere.dom: is of none of"),
+        (
+            shared(**{"a@domain01.dom": ["b", "b@domain01.dom"]}),
+            'smtpout:shared_addresses:a@domain01.dom:1: "b@domain01.dom" has an @, and users log in with account_name',
         ),
         (directory(recipients="(mail=*)"), "smtpout:directory:recipients"),
         (directory(recipients="(mail=%s%r)"), "only saslauthd knows"),

@@ -31,6 +31,9 @@ pytestmark = [
     pytest.mark.skipif(not TYPES or "ldap" not in TYPES.stdout.split(), reason="postfix-ldap is not installed"),
 ]
 
+Relay = Callable[[str], tuple[dict[str, Any], list[str]]]
+Owners = Callable[..., set[str] | None]
+
 # Names that users log in with, by the part of their address before the @.
 NAMES = {
     "plain": ["juan"],
@@ -61,59 +64,80 @@ def entry(local: str, names: list[str]) -> str:
 def slapd() -> Iterator[Slapd]:
     shared = entry("shared", ["maria"]) + entry("shared2", ["jose luis"]).replace("shared2@", "shared@")
     group = f"\ndn: cn=perez,ou=people,{BASE}\nobjectClass: groupOfNames\nobjectClass: extensibleObject\n"
-    group += f"cn: perez\nuid: sales\nmail: sales@domain01.dom\nmember: {BASE}\n"
+    group += f"mail: juan+perez@domain01.dom\ncn: perez\nuid: sales\nmail: sales@domain01.dom\nmember: {BASE}\n"
     by_mail = entry("m,n", ["mn"])
     with running_slapd(PEOPLE + "".join(map(entry, NAMES, NAMES.values())) + shared + group + by_mail) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def owners(slapd: Slapd, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., set[str]]:
-    """Return what smtpd takes for an address's owners, on a relay whose directory settings are those given."""
+def owners(relay: Relay) -> Owners:
+    """Return what smtpd takes for an address's owners, on a relay whose directory settings are those given.
+
+    None for an address that nothing is known of: smtpd asks again without an extension.
+    """
+
+    def asked(address: str, **given: Any) -> set[str] | None:
+        _, tables = relay(json.dumps(given))
+        for table in tables:  # the first that answers wins
+            asked = subprocess.run(["postmap", "-q", address, table], check=False, capture_output=True, text=True)
+            assert asked.stderr == ""
+            if asked.stdout:
+                return set(re.split(r"[, \t\r\n]+", asked.stdout)) - {""}
+        return None
+
+    return asked
+
+
+@pytest.fixture(scope="module")
+def relay(slapd: Slapd, tmp_path_factory: pytest.TempPathFactory) -> Relay:
+    """Return the settings of a relay, and its tables as postmap takes them, by what they say of the directory."""
 
     @functools.cache
-    def written(given: str) -> str:
-        """Write the maps that main.cf names, and return it as postmap takes it."""
+    def written(given: str) -> tuple[dict[str, Any], list[str]]:
+        """Write main.cf and the maps that it names."""
         directory = json.loads(given)
         tmp_path = tmp_path_factory.mktemp("maps")
-        modules = minion(tmp_path, slapd.pillar(**directory) | {"verify": {}})
+        shared = {"shared_addresses": directory.pop("shared", {})}
+        modules = minion(tmp_path, slapd.pillar(**directory) | {"verify": {}} | shared)
         settings = modules["smtpout.settings"]()
         postfix = settings["postfix"]
-        context = {"purpose": "", "query": "owner_filter", "result": "login_attributes"}
+        owned = {"purpose": "", "query": "owner_filter", "result": "login_attributes"}
+        existing = {"purpose": "", "query": "recipient_filter", "result": "result_attribute"}
         templates = Templates(settings, Host(cache_dir=str(tmp_path / "cache"), cache_file=modules["cp.cache_file"]))
         texts = {
             path: templates.rendered(File(path, f"salt://smtpout/postfix/{source}.jinja", context=context)).text
-            for path, source in (
-                (postfix["sender_map"], "ldap.cf"),
-                (postfix["sender_names"], "senders.regexp"),
-                ("/etc/postfix/main.cf", "main.cf"),
+            for path, source, context in (
+                (postfix["sender_map"], "ldap.cf", owned),
+                (postfix["recipient_map"], "ldap.cf", existing),
+                (postfix["sender_names"], "senders.regexp", {}),
+                ("/etc/postfix/main.cf", "main.cf", {}),
             )
         }
         for path, whole in texts.items():
-            text = re.sub(r"\w+:/etc/postfix/own_domains", "domain01.dom", whole)
+            text = re.sub(r"\w+:/etc/postfix/own_domains", "domain01.dom", whole).replace("/etc/postfix", str(tmp_path))
             (tmp_path / Path(path).name).write_text(text, encoding="utf-8")
+        if "shared_addresses" in postfix["maps"]:
+            entries = postfix["maps"]["shared_addresses"]["entries"].items()
+            (tmp_path / "shared_addresses").write_text("".join(f"{key} {value}\n" for key, value in entries))
+            subprocess.run(["postmap", f"lmdb:{tmp_path}/shared_addresses"], check=True)
         maps = re.search(r"^smtpd_sender_login_maps = proxy:(.+)$", texts["/etc/postfix/main.cf"], re.MULTILINE)
         assert maps
-        return maps[1].replace("/etc/postfix/", f"{tmp_path}/")
+        postfix["directory"] = str(tmp_path)
+        return settings, maps[1].replace("/etc/postfix/", f"{tmp_path}/").split(", proxy:")
 
-    def found(address: str, **settings: Any) -> set[str]:
-        query = ["postmap", "-q", address, written(json.dumps(settings))]
-        asked = subprocess.run(query, check=False, capture_output=True, text=True)
-        assert asked.stderr == ""
-        return set(re.split(r"[, \t\r\n]+", asked.stdout)) - {""}
-
-    return found
+    return written
 
 
 @pytest.mark.parametrize("local", NAMES)
-def test_an_address_has_the_one_owner_whose_name_it_is_or_none(owners: Callable[..., set[str]], local: str) -> None:
+def test_an_address_has_the_one_owner_whose_name_it_is_or_none(owners: Owners, local: str) -> None:
     names = NAMES[local]
     whole = [name for name in names if not re.search(r"[ \t\r\n]", name)]
     lost = any("," in name for name in names) or len(names) - len(whole) > 3
     assert owners(f"{local}@domain01.dom") == (set() if lost else set(whole))
 
 
-def test_a_divided_name_that_shares_an_address_owns_nothing_of_it(owners: Callable[..., set[str]]) -> None:
+def test_a_divided_name_that_shares_an_address_owns_nothing_of_it(owners: Owners) -> None:
     assert owners("shared@domain01.dom") == {"maria"}
 
 
@@ -126,28 +150,49 @@ def test_a_divided_name_that_shares_an_address_owns_nothing_of_it(owners: Callab
         ("m,n", set()),
         ("one.of.two", {"ana", "one.of.two@domain01.dom"}),
         ("shared", {"maria", "shared@domain01.dom"}),
-        ("sales", {"sales", "sales@domain01.dom"}),
+        ("sales", {"sales", "sales@domain01.dom", "juan+perez@domain01.dom"}),
     ],
 )
-def test_each_form_of_a_login_owns_what_its_account_does(
-    owners: Callable[..., set[str]], local: str, names: set[str]
-) -> None:
+def test_each_form_of_a_login_owns_what_its_account_does(owners: Owners, local: str, names: set[str]) -> None:
     assert owners(f"{local}@domain01.dom", login=["uid", "mail"]) == names
     by_filter = {"login": "(|(uid=%u)(mail=%u))", "login_attribute": ["uid", "mail"]}
     assert owners(f"{local}@domain01.dom", **by_filter) == names
 
 
 @pytest.mark.parametrize(("local", "mine"), [("plain", True), ("blank", True), ("m,n", False)])
-def test_users_who_log_in_with_their_address_own_it_as_a_whole(
-    owners: Callable[..., set[str]], local: str, mine: bool
-) -> None:
+def test_users_who_log_in_with_their_address_own_it_as_a_whole(owners: Owners, local: str, mine: bool) -> None:
     assert owners(f"{local}@domain01.dom", login="mail") == ({f"{local}@domain01.dom"} if mine else set())
 
 
-def test_only_what_the_sites_login_filter_finds_owns_an_address(owners: Callable[..., set[str]]) -> None:
+def test_only_what_the_sites_login_filter_finds_owns_an_address(owners: Owners) -> None:
     settings = {"login": "(&(objectClass=inetOrgPerson)(cn=%u))", "login_attribute": "cn"}
     assert owners("plain@domain01.dom", **settings) == {"plain"}
     assert owners("sales@domain01.dom", **settings) == set(), "a group, whose cn is perez"
+
+
+def test_who_shares_an_address_owns_it_beside_whoever_has_it(owners: Owners) -> None:
+    shared = {
+        "Plain@domain01.dom": ["app"],
+        "sales@domain01.dom": ["juan", "ana"],
+        "noreply@domain01.dom": ["app"],
+        "comma@domain01.dom": ["app"],
+    }
+    seen = {address: owners(address, shared=shared, login=["uid", "mail"]) for address in map(str.lower, shared)}
+    assert seen == {
+        "plain@domain01.dom": {"juan", "plain@domain01.dom", "app"},
+        "sales@domain01.dom": {"sales", "sales@domain01.dom", "juan+perez@domain01.dom", "juan", "ana"},
+        "noreply@domain01.dom": {"app"},
+        "comma@domain01.dom": {"app"},
+    }
+    assert owners("PLAIN@domain01.dom", shared=shared) == {"juan", "app"}
+    assert owners("capitals@domain01.dom", shared=shared) == {"Perez"}
+
+
+def test_an_address_that_exists_with_its_extension_is_nobody_elses(owners: Owners) -> None:
+    accounts_only = {"login": "(&(objectClass=inetOrgPerson)(cn=%u))", "login_attribute": "cn"}
+    assert owners("juan+perez@domain01.dom", **accounts_only) == set(), "a group's"
+    assert owners("plain+news@domain01.dom", **accounts_only) is None
+    assert owners("plain@domain01.dom", **accounts_only) == {"plain"}
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ STRANGERS = {4: ("203.0.113.9", "198.51.100.9", "192.0.2.9"), 6: ("2001:db8::9",
 HERE = ("127.0.0.1", "::1")
 YES = (True, "yes")
 NOBODY = f"nobody-{secrets.token_hex(6)}"
-"""A local part that nobody has; the same for as long as this process lives, so that answers can be compared."""
+"""A local part, and a login, that nobody has; the same for as long as this process lives: answers can be compared."""
 SAMPLE, MANY = 3, 32
 """Domains that messages are sent for, and domains and networks that are asked for up to RCPT, where a site has more."""
 
@@ -161,6 +161,12 @@ def everything(
                     for user in site.some(2)
                     for login in user.logins[1:]
                 ),
+                *(
+                    Question(client, door, address, OUTSIDE, login=logins[0])
+                    for client in site.strangers[:1]
+                    for door in site.login_doors[:1]
+                    for address, logins in sample(list(site.shared.items()))
+                ),
             ],
             site.without_users,
             ("directory:login", "directory:login_attribute", "directory:senders", "postfix:main", "postfix:master"),
@@ -211,9 +217,15 @@ def everything(
                 for client in site.strangers[:1]
                 for door in site.login_doors
                 for user, other in site.others_addresses()
+            ]
+            + [
+                Question(client, door, address, OUTSIDE, End.REFUSED_FOR_GOOD, login=NOBODY)
+                for client in site.strangers[:1]
+                for door in site.login_doors
+                for address in sample(list(site.shared))
             ],
             site.without_others,
-            ("directory:senders", "postfix:main", "postfix:master"),
+            ("directory:senders", "shared_addresses", "postfix:main", "postfix:master"),
             r"smtpd_sender_\w+|smtpd_(client|helo|recipient|relay)_restrictions",
         ),
         Promise(
@@ -281,6 +293,7 @@ class _Site:
     def __init__(self, settings: dict[str, Any], people: Sequence[Person], versions: Collection[int]) -> None:
         self.settings = settings
         self.people = people
+        self.shared = {address.lower(): logins for address, logins in settings["shared_addresses"].items()}
         self.domains = sample(settings["domains"])
         self.many_domains = sample(settings["domains"], MANY)
         self.postmaster = f"postmaster@{settings['domains'][0]}"
@@ -341,7 +354,8 @@ class _Site:
         if not self.without_others:
             user = self.people[0]
             others = (each for person in self.people[1:] for each in person.addresses if each not in user.addresses)
-            yield from ((user, each) for each in list(others)[:1])
+            strange = [each for each in others if user.login.lower() not in map(str.lower, self.shared.get(each, ()))]
+            yield from ((user, each) for each in strange[:1])
             yield user, f"{NOBODY}@{self.domains[0]}"
 
     def ways_in(self) -> Iterator[tuple[str, str, str, str, str]]:

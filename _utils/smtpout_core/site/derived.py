@@ -259,13 +259,15 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         for domain in site["domains"]
         for form in _forms(domain)
     }
-    own = dict.fromkeys(routes, STRANGER)
-    tables = {
-        "own_domains": (indexed, own),
+    tables: dict[str, tuple[str, dict[str, str]]] = {
+        "own_domains": (indexed, dict.fromkeys(routes, STRANGER)),
         "transport_maps": (indexed, routes),
         "virtual_aliases": (indexed, addresses.aliases(site)),
         "ehlo_keywords": ("cidr", shown.unmentioned(site, postfix, [*LOOPBACK, *site["networks"]])),
     }
+    if site["shared_addresses"]:
+        shared = site["shared_addresses"].items()
+        tables["shared_addresses"] = (indexed, {address.lower(): ", ".join(logins) for address, logins in shared})
     maps = [
         {"name": name, "type": kind, "entries": entries, "secret": False} for name, (kind, entries) in tables.items()
     ]

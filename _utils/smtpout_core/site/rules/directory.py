@@ -106,17 +106,39 @@ def _login_attributes(site: Site, facts: dict[str, Any]) -> Found:
 
 
 def _verify(site: Site, _facts: dict[str, Any]) -> Found:
-    verify, login = site["verify"], set(searches.listed(site["directory"]["login"]))
+    verify = site["verify"]
     if verify.get("outside") in site["domains"]:
         yield "verify:outside", verify["outside"], "is one of smtpout:domains; right would be a domain elsewhere"
     for one, other in (("user", "password"), ("password", "user")):
         if one in verify and other not in verify:
             yield f"verify:{other}", None, "missing: user and password go together"
-    if "user" in verify and login <= {"mail", "upn"} and "@" not in verify["user"]:
-        names = " or ".join(sorted(login))
-        yield "verify:user", verify["user"], f"has no @, and users log in with {names}: the login would be refused"
-    if "user" in verify and login == {"account_name"} and "@" in verify["user"]:
-        yield "verify:user", verify["user"], "has an @, and users log in with account_name: the login would be refused"
+    if "user" in verify and (wrong := _unlike(site["directory"]["login"], verify["user"])):
+        yield "verify:user", verify["user"], f"{wrong}: the login would be refused"
+
+
+def _unlike(login: str | list[str], user: str) -> str:
+    """Return why nobody logs in with a name, if presets tell that."""
+    presets = set(searches.listed(login))
+    if presets <= {"mail", "upn"} and "@" not in user:
+        return f"has no @, and users log in with {' or '.join(sorted(presets))}"
+    return "has an @, and users log in with account_name" if presets == {"account_name"} and "@" in user else ""
+
+
+def _shared(site: Site, _facts: dict[str, Any]) -> Found:
+    """Who may send with an address is told once, and of the site's addresses."""
+    own, first = {domain.lower() for domain in site["domains"]}, dict[str, str]()
+    if site["shared_addresses"] and site["directory"]["senders"] == "any":
+        yield "shared_addresses", None, "has no effect beside smtpout:directory:senders: any; remove one of them"
+    for address, logins in site["shared_addresses"].items():
+        path = f"shared_addresses:{address}"
+        earlier = first.setdefault(address.lower(), address)
+        if earlier != address:
+            yield path, None, f"is the same address as smtpout:shared_addresses:{earlier}; put all names there"
+        if address.lower().rpartition("@")[2] not in own:
+            yield path, None, "is of none of smtpout:domains, and users send with no address of others; remove it"
+        for index, login in enumerate(logins):
+            if wrong := _unlike(site["directory"]["login"], login):
+                yield f"{path}:{index}", login, f"{wrong}: nobody logs in so"
 
 
 RULES: list[Rule] = [
@@ -124,5 +146,6 @@ RULES: list[Rule] = [
     (_servers, ("directory:servers",)),
     (_searches, ("directory:login", "directory:recipients", "directory:senders", "directory:login_attribute")),
     (_login_attributes, ("directory:login", "directory:senders", "directory:login_attribute")),
+    (_shared, ("domains", "shared_addresses", "directory:senders", "directory:login")),
     (_verify, ("domains", "verify:user", "verify:outside", "directory:login")),
 ]

@@ -17,7 +17,14 @@ PORTS = {"smtp": "25", "submission": "587", "submissions": "465", "smtps": "465"
 # Files and directories of Postfix's own beside the maps.
 TAKEN = {"postfix-files", "postfix-script", "post-install", "sasl", "tls"}
 # Maps that the formula makes, and of which keys.
-MADE = {"own_domains": "smtpout:domains", "transport_maps": "smtpout:delivery", "tls_names": "smtpout:tls:names"}
+MADE = {
+    "own_domains": "smtpout:domains",
+    "transport_maps": "smtpout:delivery",
+    "virtual_aliases": "smtpout:aliases",
+    "ehlo_keywords": "smtpout:networks",
+    "shared_addresses": "smtpout:shared_addresses",
+    "tls_names": "smtpout:tls:names",
+}
 
 # Parameters that Postfix doesn't look at beside another that main.cf has (postconf(5)), and what is to be set instead.
 UNHEARD = {
