@@ -12,6 +12,7 @@ from salt.exceptions import CommandExecutionError, CommandNotFoundError
 smtpout_core.fresh()
 
 from smtpout_core import errors
+from smtpout_core.daemons.postfix import senders as sending
 from smtpout_core.directory import ask
 
 _told = errors.raised_as(CommandExecutionError, CommandNotFoundError)
@@ -110,3 +111,40 @@ def login(user: str) -> str | None:
         malformed, or when no server serves.
     """
     return ask.login(__salt__["smtpout.settings"](), user)
+
+
+@_told
+def senders(address: str) -> dict[str, list[str]]:
+    """Return who may send with an address: by the name that they log in with, where that is said.
+
+    Asked are the tables that Postfix has on this host (``smtpd_sender_login_maps``), in which an extension is left out
+    where the whole address has nobody; what is said of why comes from the directory and the pillar.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call smtpout_directory.senders usuario01@domain01.dom
+
+    :param address: The whole address.
+    :return: nothing where nobody may.
+    :raises CommandExecutionError: users send with any address, or a table or the directory can't be asked.
+    """
+    return sending.owners(__salt__["smtpout.settings"](), address)
+
+
+@_told
+def addresses(login: str) -> dict[str, list[str]]:
+    """Return the addresses that a user may send with, and where that is said of each.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call smtpout_directory.addresses usuario01
+
+    :param login: The name as typed into the mail program; each form is asked by itself.
+    :return: nothing where there are none, or nobody logs in with that name.
+    :raises CommandExecutionError: as of ``senders``; two accounts have the name, and nobody logs in with it.
+    """
+    return sending.addresses(__salt__["smtpout.settings"](), login)

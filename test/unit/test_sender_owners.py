@@ -17,6 +17,7 @@ from minions import Settings, minion
 from slapd_server import BASE, PEOPLE, Slapd, needs_slapd, running_slapd
 from smtpout_core.change.parts import File
 from smtpout_core.change.templates import Templates
+from smtpout_core.daemons.postfix import senders
 from smtpout_core.directory import ask, names
 from smtpout_core.errors import RelayError
 from smtpout_core.host import Host
@@ -248,3 +249,60 @@ def test_a_site_where_nobody_could_own_an_address_is_refused(slapd: Slapd, tmp_p
     *_, whole = ask.trials(minion(tmp_path, site)["smtpout.settings"]())
     with pytest.raises(RelayError, match="smtpout:directory:login_attribute: nobody below"):
         whole.ask()
+
+
+SHARED = {"sales@domain01.dom": ["Juan"], "noreply@domain01.dom": ["app"]}
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("plain@domain01.dom", {"juan": ["cn=plain,ou=people,dc=domain01,dc=dom has plain@domain01.dom"]}),
+        ("Plain+News@Domain01.dom", {"juan": ["cn=plain,ou=people,dc=domain01,dc=dom has plain@domain01.dom"]}),
+        ("noreply@domain01.dom", {"app": ["smtpout:shared_addresses:noreply@domain01.dom names it"]}),
+        (
+            "sales@domain01.dom",
+            {
+                "Juan": ["smtpout:shared_addresses:sales@domain01.dom names it"],
+                "sales": ["cn=perez,ou=people,dc=domain01,dc=dom has sales@domain01.dom"],
+            },
+        ),
+        ("blank@domain01.dom", {}),
+        ("nobody@domain01.dom", {}),
+        ("somebody@outside.example", {}),
+    ],
+)
+def test_who_sends_with_an_address_is_told_with_its_reason(
+    relay: Relay, address: str, expected: dict[str, list[str]]
+) -> None:
+    settings, _ = relay(json.dumps({"shared": SHARED}))
+    assert senders.owners(settings, address) == expected
+
+
+@pytest.mark.parametrize(
+    ("login", "expected"),
+    [
+        ("JUAN", {"plain@domain01.dom", "sales@domain01.dom"}),
+        ("app", {"noreply@domain01.dom"}),
+        ("juan perez", set()),
+        ("sales", {"sales@domain01.dom", "juan+perez@domain01.dom"}),
+        ("nobody", set()),
+    ],
+)
+def test_which_addresses_somebody_sends_with_is_told(relay: Relay, login: str, expected: set[str]) -> None:
+    settings, _ = relay(json.dumps({"shared": SHARED}))
+    assert set(senders.addresses(settings, login)) == expected
+
+
+def test_what_cannot_be_told_of_senders_says_why(relay: Relay) -> None:
+    settings, _ = relay(json.dumps({}))
+    with pytest.raises(RelayError, match="'juan' is no address; right would be user@domain01"):
+        senders.owners(settings, "juan")
+    with pytest.raises(RelayError, match="finds 2 entries for twin"):
+        senders.addresses(settings, "twin")
+    main = Path(settings["postfix"]["directory"], "main.cf")
+    whole = main.read_text(encoding="utf-8")
+    main.write_text(re.sub("smtpd_sender_login_maps.*", "", whole), encoding="utf-8")
+    with pytest.raises(RelayError, match="whoever logs in sends with every address"):
+        senders.owners(settings, "plain@domain01.dom")
+    main.write_text(whole, encoding="utf-8")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from smtpout_core import files, packages
 from smtpout_core.change.parts import Trial
@@ -29,6 +29,13 @@ AD_SUBCODES = {
     "773": "the password must be changed before the first login",
     "775": "the account is locked",
 }
+
+
+class Entry(NamedTuple):
+    """An entry: its name (DN), and the values of each attribute that was asked for."""
+
+    name: str
+    values: dict[str, list[str]]
 
 
 class _Refused(RelayError):
@@ -168,18 +175,22 @@ def entries(
 
     :raises RelayError: no server serves or the filter is malformed.
     """
+    return [each.values for each in found(settings, ldap_filter, attributes, most)]
+
+
+def found(settings: dict[str, Any], ldap_filter: str, attributes: list[str], most: int = 0) -> list[Entry]:
+    """Return each entry that a filter finds, ``most`` at most; 0 for all.
+
+    :raises RelayError: no server serves or the filter is malformed.
+    """
     site = _site(settings)
     with _serving(site) as connection:
-        found = [each["attributes"] for each in _search(connection, site, ldap_filter, "recipients", attributes, most)]
-    return [
-        {
-            name: [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in has[name]]
-            if name in has
-            else []
-            for name in attributes
-        }
-        for has in found
-    ]
+        seen = _search(connection, site, ldap_filter, "recipients", attributes, most)
+    return [Entry(each["dn"], {name: _texts(each["attributes"].get(name, ())) for name in attributes}) for each in seen]
+
+
+def _texts(values: Iterable[Any]) -> list[str]:
+    return [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in values]
 
 
 def _site(settings: dict[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,18 @@ def distinct(people: list[Person]) -> Iterator[Person]:
             yield person._replace(logins=own)
 
 
+def addresses(settings: dict[str, Any], ldap_filter: str) -> list[str]:
+    """Return the addresses in the site's domains of all entries that a filter finds.
+
+    :param settings: the site's.
+    :param ldap_filter: the filter.
+    :raises RelayError: no server serves or the filter is malformed.
+    """
+    addressed = _attributes(settings["directory"]["recipient_filter"])
+    found = ask.entries(settings, ldap_filter, list(addressed)) if addressed else []
+    return [address for entry in found for address in _addresses(entry, addressed, settings["domains"])]
+
+
 def _attributes(recipient_filter: str) -> dict[str, str]:
     """Return what stands before an address in each attribute that a filter compares with one, by the attribute."""
     return dict(re.findall(r"\(\s*([A-Za-z][\w;.-]*)=([^()%*]*)%s\)", f"({recipient_filter})"))
