@@ -102,5 +102,8 @@ def _directory_faults(settings: dict[str, Any], user: str) -> list[str]:
         return [f"saslauthd answers so too when the directory is at fault: {err}"]
     if entry is None:
         return [f"smtpout:directory:login finds no entry for {user}"]
-    account = f"The directory serves and has {entry}: the password in smtpout:verify is wrong, the account is locked or"
-    return [f"{account} disabled, or saslauthd still has older settings (restart it)"]
+    try:
+        ask.try_login(settings, user, saslauthd.verify_password(settings, user))
+    except errors.RelayError as err:
+        return [f"The directory itself refuses {entry}: {err}"]
+    return [f"The directory itself takes {entry}: saslauthd still has older settings (restart it)"]

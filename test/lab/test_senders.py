@@ -138,3 +138,27 @@ def test_who_sends_with_an_address_sends_with_its_extensions_but_for_those_that_
     assert {sends(people, user, GROUPS["avisos"]) for user in seen} == {553}
     to_it = mail.session(people.lab, sender="a@outside.example", recipients=[*extended[:3], GROUPS["avisos"]])
     assert {answer.code for answer in to_it if answer.command.startswith("RCPT")} == {250}
+
+
+def test_who_is_disabled_gets_no_mail_where_the_site_leaves_them_out(people: Applied) -> None:
+    people.lab.host("directory").run(["samba-tool", "user", "disable", "tecnico"])
+    asked = [PEOPLE["tecnico"], PEOPLE["juan"], GROUPS["ventas"]]
+    for choice, code in (("get_mail", 250), ("mailboxes", 550), ("left_out", 550)):
+        apply(people, {"directory": {"disabled_accounts": choice}})
+        answers = mail.session(people.lab, address=mail.STRANGER, sender="a@outside.example", recipients=asked)
+        assert [each.code for each in answers if each.command.startswith("RCPT")] == [code, 250, 250], choice
+    assert tried(people, "tecnico", PEOPLE["tecnico"])[-1].code == 535
+    assert sends(people, "juan", PEOPLE["juan"]) == 250
+    people.lab.host("directory").run(["samba-tool", "user", "enable", "tecnico"])
+
+
+def test_only_a_groups_members_log_in_and_those_of_groups_within_it(people: Applied) -> None:
+    directory = people.lab.host("directory")
+    for group, members in (("interno", "juan"), ("correo (todos)", "interno,usuario01")):
+        directory.run(["samba-tool", "group", "add", group])
+        directory.run(["samba-tool", "group", "addmembers", group, members])
+    apply(people, {"directory": {"members_of": "CN=correo (todos),CN=Users,DC=domain01,DC=dom"}})
+    assert sends(people, "juan", PEOPLE["juan"]) == 250
+    assert tried(people, "perez", PEOPLE["perez"])[-1].code == 535
+    for group in ("interno", "correo (todos)"):
+        directory.run(["samba-tool", "group", "delete", group])

@@ -300,6 +300,8 @@ def test_a_contradiction_is_told_beside_what_is_wrong_elsewhere(
         room("delivery", nexthop="lmtp:unix:/run/lmtp"),
         directory(start_tls=True, ca_file="/etc/ssl/ca.pem"),
         directory(servers=["ldaps://a.example"], ca_file="/etc/ssl/ca.pem"),
+        directory(servers=["ldap://catalog.example:3268/", "ldaps://catalog.example:3269/"]),
+        directory(members_of="cn=mail (all),dc=domain01,dc=dom", disabled_accounts="mailboxes"),
         main(smtpd_banner="$myhostname ESMTP"),
         main(smtpd_tls_chain_files=None, smtpd_tls_cert_file="/etc/ssl/a.pem", smtpd_tls_key_file="/etc/ssl/a.key"),
         main(smtp_tls_security_level="", smtp_use_tls=True, smtpd_use_tls=None),

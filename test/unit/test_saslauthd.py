@@ -371,7 +371,7 @@ class TestVerified:
         daemon(saslauthd_conf(slapd.uri))
         ret = verified(slapd.pillar() | {"verify": {"user": "usuario01", "password": "old-P@ssw0rd-1"}})
         assert ret["result"] is False
-        assert f"has uid=usuario01,ou=people,{BASE}: the password in smtpout:verify is wrong" in ret["comment"]
+        assert f"The directory itself refuses uid=usuario01,ou=people,{BASE}: " in ret["comment"]
         assert "old-P@ssw0rd-1" not in ret["comment"]
 
     def test_the_user_is_unknown(

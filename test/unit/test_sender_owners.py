@@ -306,3 +306,37 @@ def test_what_cannot_be_told_of_senders_says_why(relay: Relay) -> None:
     with pytest.raises(RelayError, match="whoever logs in sends with every address"):
         senders.owners(settings, "plain@domain01.dom")
     main.write_text(whole, encoding="utf-8")
+
+
+NOT_DISABLED = "(!(userAccountControl:1.2.840.113556.1.4.803:=2))"
+
+
+def test_whom_the_site_keeps_out_neither_logs_in_nor_owns_an_address(settings: Settings, site: dict[str, Any]) -> None:
+    group = "cn=mail (all)*,dc=domain01,dc=dom"
+    site["directory"] |= {"login": "account_name", "members_of": group, "disabled_accounts": "left_out"}
+    made = settings(site)["directory"]
+    member = r"(memberOf:1.2.840.113556.1.4.1941:=cn=mail \28all\29\2a,dc=domain01,dc=dom)"
+    assert made["login_filter"] == f"(&(sAMAccountName=%u){NOT_DISABLED}{member})"
+    assert made["account_filter"] == f"(&(sAMAccountName=*)(objectClass=user){NOT_DISABLED}{member})"
+    assert made["account_filter"].removeprefix("(&").removesuffix(")") in made["owner_filter"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "found"),
+    [
+        ("get_mail", "(mail=%s)"),
+        ("left_out", f"(&(mail=%s)(|(!(userAccountControl=*)){NOT_DISABLED}))"),
+    ],
+)
+def test_a_disabled_account_gets_mail_where_the_site_says_so(
+    settings: Settings, site: dict[str, Any], choice: str, found: str
+) -> None:
+    site["directory"]["disabled_accounts"] = choice
+    assert settings(site)["directory"]["recipient_filter"] == found
+
+
+def test_a_group_that_nobody_is_in_is_refused(slapd: Slapd, tmp_path: Path) -> None:
+    site = slapd.pillar(members_of=f"cn=nobody,{BASE}")
+    *_, whole = ask.trials(minion(tmp_path, site)["smtpout.settings"]())
+    with pytest.raises(RelayError, match="smtpout:directory:login and members_of: nobody below"):
+        whole.ask()

@@ -211,7 +211,8 @@ def _server_fault(server: str, site: dict[str, Any]) -> RelayError | None:
                     f"smtpout:directory:result_attribute: none of the recipients has {attribute}, or {site['bind_dn']}"
                     " may not read it; Postfix would refuse them all"
                 )
-            _check_filter(connection, site, "login", site["login_filter"])
+            login = "login and members_of" if "members_of" in site else "login"
+            _check_filter(connection, site, login, site["login_filter"])
             if site["senders"] == "own":
                 _check_filter(connection, site, "login_attribute", site["owner_filter"])
     except RelayError as err:

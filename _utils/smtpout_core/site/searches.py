@@ -8,6 +8,7 @@ told by those attributes alone that the search compares a name with.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 # What a login preset searches with, and the attribute that then holds the login (saslauthd's LDAP_SASLAUTHD: %u is what
@@ -27,6 +28,15 @@ RECIPIENTS = {
 
 # What a preset finds besides people: in Active Directory groups have an account name, too.
 PEOPLE = {"account_name": "(objectClass=user)", "upn": "(objectClass=user)"}
+
+# Of Active Directory: an account that is disabled (ADS_UF_ACCOUNTDISABLE, compared bit by bit), and membership in a
+# group, or in one within it ([MS-ADTS] 3.1.1.3.4.4).
+DISABLED = "(userAccountControl:1.2.840.113556.1.4.803:=2)"
+MEMBERS = "(memberOf:1.2.840.113556.1.4.1941:={})"
+
+# msExchRecipientTypeDetails of the mailboxes whose accounts Exchange disables: linked, shared, room, equipment, and the
+# last three where they lie in its cloud.
+MAILBOXES = (2, 4, 16, 32, 34359738368, 8589934592, 17179869184)
 
 
 def presets() -> dict[str, list[str]]:
@@ -75,21 +85,42 @@ def derived(directory: dict[str, Any]) -> dict[str, Any]:
     logged_in_by = login_filter(login)
     presets = [LOGINS[name][1] for name in listed(login) if name in LOGINS]
     attributes = listed(directory.get("login_attribute", presets))
-    recipient_filter = RECIPIENTS.get(directory["recipients"], directory["recipients"])
+    recipient_filter = _served(directory)
     named = "".join(f"({each}=*)" for each in attributes)
     of_a_filter = _anybody(logged_in_by) if isinstance(login, str) else ""
     parts = [of_a_filter, f"(|{named})" if attributes[1:] else named, _people(listed(login))]
-    accounts = "".join(dict.fromkeys(parts))
+    kept_out = list(_kept_out(directory))
+    accounts = "".join(dict.fromkeys([*parts, *kept_out]))
     # smtpd parts owners at commas and blanks. No filter finds blanks: OpenLDAP takes "(mail=* *)" for everybody, Samba
     # for nobody; they are left to a table behind this one (postfix/senders.regexp.jinja).
     whole = "".join(f"(!({each}=*,*))" for each in attributes)
     return {
-        "login_filter": logged_in_by,
+        "login_filter": "".join(["(&", _parenthesised(logged_in_by), *kept_out, ")"]) if kept_out else logged_in_by,
         "login_attributes": attributes,
         "recipient_filter": recipient_filter,
         "account_filter": f"(&{accounts})",
         "owner_filter": f"(&{_parenthesised(recipient_filter)}{accounts}{whole})",
     }
+
+
+def _kept_out(directory: dict[str, Any]) -> Iterator[str]:
+    """Yield what keeps accounts from logging in, and so from owning an address."""
+    if directory["disabled_accounts"] != "get_mail":
+        yield f"(!{DISABLED})"
+    if "members_of" in directory:
+        escaped = re.sub(r"[\\()*]", lambda found: f"\\{ord(found[0]):02x}", directory["members_of"])
+        yield MEMBERS.format(escaped)
+
+
+def _served(directory: dict[str, Any]) -> str:
+    """Return what finds the recipients."""
+    recipients = RECIPIENTS.get(directory["recipients"], directory["recipients"])
+    if directory["disabled_accounts"] == "get_mail":
+        return recipients
+    # Groups and contacts have no userAccountControl, and comparing with nothing is neither true nor false (RFC 4511).
+    marked = "".join(f"(msExchRecipientTypeDetails={kind})" for kind in MAILBOXES)
+    others = marked if directory["disabled_accounts"] == "mailboxes" else ""
+    return f"(&{_parenthesised(recipients)}(|(!(userAccountControl=*))(!{DISABLED}){others}))"
 
 
 def _people(login: list[str]) -> str:
