@@ -140,6 +140,32 @@ def test_who_sends_with_an_address_sends_with_its_extensions_but_for_those_that_
     assert {answer.code for answer in to_it if answer.command.startswith("RCPT")} == {250}
 
 
+def test_a_groups_members_send_with_its_address_and_those_of_groups_within_it(people: Applied) -> None:
+    """A member named "juan perez" has neither word's user send, and a group's own name nobody."""
+    directory = people.lab.host("directory")
+    members = {"ventas": "juan", "Soporte Tecnico": "ventas,juan perez", "avisos": "tecnico"}
+    for group, names in members.items():
+        directory.run(["samba-tool", "group", "addmembers", group, names])
+    apply(people, {"directory": {"delegates": "group_members"}, "shared_addresses": {GROUPS["ventas"]: ["perez"]}})
+    seen = {(user, address): sends(people, user, address) for user in ("juan", "perez", "tecnico") for address in
+            [*PEOPLE.values(), *GROUPS.values()]}  # fmt: skip
+    own = {(user, PEOPLE[user]) for user in ("juan", "perez", "tecnico")}
+    delegated = {("juan", GROUPS["ventas"]), ("juan", GROUPS["Soporte Tecnico"]), ("tecnico", GROUPS["avisos"])}
+    assert {each for each, code in seen.items() if code == 250} == own | delegated | {("perez", GROUPS["ventas"])}
+    assert set(seen.values()) == {250, 553}
+    told = people.lab.salt("smtpout_directory.senders", GROUPS["ventas"])
+    base = "CN=Users,DC=domain01,DC=dom"
+    assert told == {
+        "juan": [f"CN=juan,{base} is in CN=ventas,{base}, which has {GROUPS['ventas']}"],
+        "perez": [f"smtpout:shared_addresses:{GROUPS['ventas']} names it"],
+    }
+    assert set(people.lab.salt("smtpout_directory.addresses", "juan")) == {
+        PEOPLE["juan"],
+        GROUPS["ventas"],
+        GROUPS["Soporte Tecnico"],
+    }
+
+
 def test_who_is_disabled_gets_no_mail_where_the_site_leaves_them_out(people: Applied) -> None:
     people.lab.host("directory").run(["samba-tool", "user", "disable", "tecnico"])
     asked = [PEOPLE["tecnico"], PEOPLE["juan"], GROUPS["ventas"]]

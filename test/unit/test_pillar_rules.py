@@ -105,6 +105,7 @@ CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
             lambda s: (s.update(shared_addresses={"a@domain01.dom": ["b"]}), s["directory"].update(senders="any")),
             "smtpout:shared_addresses: has no effect beside smtpout:directory:senders: any",
         ),
+        (directory(senders="any", delegates="group_members"), "smtpout:directory:delegates: has no effect beside"),
         (
             shared(**{"A@domain01.dom": ["b"], "a@domain01.dom": ["c"]}),
             "smtpout:shared_addresses:a@domain01.dom: is the same address as smtpout:shared_addresses:A@domain01.dom",

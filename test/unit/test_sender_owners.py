@@ -340,3 +340,19 @@ def test_a_group_that_nobody_is_in_is_refused(slapd: Slapd, tmp_path: Path) -> N
     *_, whole = ask.trials(minion(tmp_path, site)["smtpout.settings"]())
     with pytest.raises(RelayError, match="smtpout:directory:login and members_of: nobody below"):
         whole.ask()
+
+
+def test_a_groups_members_own_its_address_as_accounts_alone(settings: Settings, site: dict[str, Any]) -> None:
+    site["directory"] |= {"login": ["account_name", "mail"], "delegates": "group_members"}
+    made = settings(site)["directory"]
+    assert made["group_filter"] == "(&(mail=%s)(objectClass=group))"
+    assert made["member_filter"] == (
+        "(&(|(sAMAccountName=*)(mail=*))(objectClass=user)(!(sAMAccountName=*,*))(!(mail=*,*))"
+        "(memberOf:1.2.840.113556.1.4.1941:=%s))"
+    )
+
+
+def test_a_directory_without_groups_that_have_addresses_is_told(slapd: Slapd, tmp_path: Path) -> None:
+    *_, whole = ask.trials(minion(tmp_path, slapd.pillar(delegates="group_members"))["smtpout.settings"]())
+    with pytest.raises(RelayError, match="smtpout:directory:delegates: nobody below"):
+        whole.ask()

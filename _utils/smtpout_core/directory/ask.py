@@ -215,6 +215,8 @@ def _server_fault(server: str, site: dict[str, Any]) -> RelayError | None:
             _check_filter(connection, site, login, site["login_filter"])
             if site["senders"] == "own":
                 _check_filter(connection, site, "login_attribute", site["owner_filter"])
+            if site["delegates"] == "group_members":
+                _check_filter(connection, site, "delegates", site["group_filter"])
     except RelayError as err:
         return err
     return None

@@ -281,6 +281,8 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         "services": {name: service for name, service in services.items() if service is not None},
         "recipient_map": f"{directory}/people-{slug}.ldap",
         "sender_map": f"{directory}/senders-{slug}.ldap",
+        "group_map": f"{directory}/groups-{slug}.ldap",
+        "member_map": f"{directory}/members-{slug}.ldap",
         "sender_names": f"{directory}/senders-{slug}.regexp",
         "directory_map": f"{directory}/directory-{slug}.ldap",
         "users_header_checks": (

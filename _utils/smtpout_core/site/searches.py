@@ -33,6 +33,7 @@ PEOPLE = {"account_name": "(objectClass=user)", "upn": "(objectClass=user)"}
 # group, or in one within it ([MS-ADTS] 3.1.1.3.4.4).
 DISABLED = "(userAccountControl:1.2.840.113556.1.4.803:=2)"
 MEMBERS = "(memberOf:1.2.840.113556.1.4.1941:={})"
+HOLDERS = "(member:1.2.840.113556.1.4.1941:={})"
 
 # msExchRecipientTypeDetails of the mailboxes whose accounts Exchange disables: linked, shared, room, equipment, and the
 # last three where they lie in its cloud.
@@ -100,6 +101,11 @@ def derived(directory: dict[str, Any]) -> dict[str, Any]:
         "recipient_filter": recipient_filter,
         "account_filter": f"(&{accounts})",
         "owner_filter": f"(&{_parenthesised(recipient_filter)}{accounts}{whole})",
+        # Postfix could follow a group's members by itself (special_result_attribute, ldap_table(5)), but then takes
+        # them with whatever name they have. Asked for as accounts, they are none but who can log in.
+        "group_filter": f"(&{_parenthesised(recipient_filter)}(objectClass=group))",
+        "group_attribute": "distinguishedName",
+        "member_filter": f"(&{accounts}{whole}{MEMBERS.format('%s')})",
     }
 
 

@@ -87,6 +87,11 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
         asked = ("who may send with an address", "owner_filter", "login_attributes")
         yield _file(facts["sender_map"], "ldap.cf", context=_lookup(*asked), **secret)
         yield _file(facts["sender_names"], "senders.regexp")
+        if settings["directory"]["delegates"] == "group_members":
+            asked = ("which group has an address", "group_filter", "group_attribute")
+            yield _file(facts["group_map"], "ldap.cf", context=_lookup(*asked), **secret)
+            asked = ("who is in a group", "member_filter", "login_attributes")
+            yield _file(facts["member_map"], "ldap.cf", context=_lookup(*asked), **secret)
     if settings["clamav"]["enabled"] and settings["clamav"]["on_unscannable"] == "Accept":
         yield _file(facts["scanned"], "scanned.regexp")
     if facts["users_header_checks"]:

@@ -10,6 +10,7 @@ from smtpout_core import command
 from smtpout_core.daemons.postfix import conf
 from smtpout_core.directory import ask, filters, people
 from smtpout_core.errors import RelayError
+from smtpout_core.site import searches
 
 
 def owners(settings: dict[str, Any], address: str) -> dict[str, list[str]]:
@@ -48,7 +49,7 @@ def addresses(settings: dict[str, Any], login: str) -> dict[str, list[str]]:
     :param login: the name as it is typed.
     :raises RelayError: as of :func:`owners`, or two accounts have the name, with which nobody can log in.
     """
-    known = list(_of_the_account(settings, login))
+    known = _of_the_account(settings, login)
     known += [each for each, names in settings["shared_addresses"].items() if login.lower() in map(str.lower, names)]
     found = {}
     for address in dict.fromkeys(each.lower() for each in known):
@@ -60,10 +61,15 @@ def addresses(settings: dict[str, Any], login: str) -> dict[str, list[str]]:
 
 def _of_the_account(settings: dict[str, Any], login: str) -> list[str]:
     """Return the addresses that the directory has of whoever logs in with a name."""
-    if ask.login(settings, login) is None:
+    entry = ask.login(settings, login)
+    if entry is None:
         return []
     filled = filters.saslauthd(settings["directory"]["login_filter"], login)
-    return people.addresses(settings, filled)
+    own = people.addresses(settings, filled)
+    if settings["directory"]["delegates"] == "none":
+        return own
+    groups = filters.postfix(f"(&(objectClass=group){searches.HOLDERS.format('%s')})", entry) or ""
+    return [*own, *people.addresses(settings, groups)]
 
 
 def _reasons(settings: dict[str, Any], address: str) -> dict[str, list[str]]:
@@ -77,7 +83,21 @@ def _reasons(settings: dict[str, Any], address: str) -> dict[str, list[str]]:
     for entry in ask.found(settings, filled, directory["login_attributes"]) if filled else ():
         for name in {value.lower() for values in entry.values.values() for value in values}:
             found.setdefault(name, []).append(f"{entry.name} has {address}")
+    for group, member, names in _delegates(settings, address):
+        for name in names:
+            found.setdefault(name, []).append(f"{member} is in {group}, which has {address}")
     return found
+
+
+def _delegates(settings: dict[str, Any], address: str) -> Iterator[tuple[str, str, set[str]]]:
+    """Yield each group that has an address, with each member that may send with it and their names."""
+    directory = settings["directory"]
+    filled = filters.postfix(directory["group_filter"], address)
+    if filled and directory["delegates"] == "group_members":
+        for group in ask.found(settings, filled, [directory["group_attribute"]]):
+            members = filters.postfix(directory["member_filter"], group.name) or ""
+            for member in ask.found(settings, members, directory["login_attributes"]):
+                yield group.name, member.name, {name.lower() for names in member.values.values() for name in names}
 
 
 def _keys(address: str, delimiters: str) -> Iterator[str]:

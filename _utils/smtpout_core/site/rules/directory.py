@@ -129,6 +129,8 @@ def _shared(site: Site, _facts: dict[str, Any]) -> Found:
     own, first = {domain.lower() for domain in site["domains"]}, dict[str, str]()
     if site["shared_addresses"] and site["directory"]["senders"] == "any":
         yield "shared_addresses", None, "has no effect beside smtpout:directory:senders: any; remove one of them"
+    if site["directory"]["delegates"] != "none" and site["directory"]["senders"] == "any":
+        yield "directory:delegates", None, "has no effect beside smtpout:directory:senders: any; remove one of them"
     for address, logins in site["shared_addresses"].items():
         path = f"shared_addresses:{address}"
         earlier = first.setdefault(address.lower(), address)
@@ -146,6 +148,6 @@ RULES: list[Rule] = [
     (_servers, ("directory:servers",)),
     (_searches, ("directory:login", "directory:recipients", "directory:senders", "directory:login_attribute")),
     (_login_attributes, ("directory:login", "directory:senders", "directory:login_attribute")),
-    (_shared, ("domains", "shared_addresses", "directory:senders", "directory:login")),
+    (_shared, ("domains", "shared_addresses", "directory:senders", "directory:delegates", "directory:login")),
     (_verify, ("domains", "verify:user", "verify:outside", "directory:login")),
 ]
