@@ -356,3 +356,13 @@ def test_a_directory_without_groups_that_have_addresses_is_told(slapd: Slapd, tm
     *_, whole = ask.trials(minion(tmp_path, slapd.pillar(delegates="group_members"))["smtpout.settings"]())
     with pytest.raises(RelayError, match="smtpout:directory:delegates: nobody below"):
         whole.ask()
+
+
+def test_verify_warns_of_a_name_that_two_accounts_have(slapd: Slapd, tmp_path: Path) -> None:
+    check = "users can log in with each of their names"
+    either = minion(tmp_path, slapd.pillar(login=["uid", "mail"]))
+    assert names.shared(either["smtpout.settings"]()) == ["shared@domain01.dom", "twin"]
+    [said] = [each["seen"] for each in either["smtpout.verify"]() if each["check"] == check]
+    assert said == (
+        "2 of them are two accounts', and log nobody in: 'shared@domain01.dom', 'twin'; change one account's"
+    )

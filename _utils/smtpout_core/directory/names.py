@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any
 
 from smtpout_core.directory import ask
@@ -23,3 +24,17 @@ def divided(settings: dict[str, Any], most: int = 1000) -> list[str]:
     entries = [entry for each in (by_character, accounts) for entry in ask.entries(settings, each, attributes, most)]
     names = {name for entry in entries for values in entry.values() for name in values}
     return sorted(name for name in names if re.search(r"[\s,]", name, re.ASCII))
+
+
+def shared(settings: dict[str, Any], most: int = 1000) -> list[str]:
+    """Return the names that two accounts have, in whichever attributes: saslauthd refuses them.
+
+    :param settings: the site's.
+    :param most: how many accounts are looked at.
+    :raises RelayError: no server serves.
+    """
+    directory = settings["directory"]
+    accounts = directory["account_filter"].replace("%%", "%")
+    entries = ask.entries(settings, accounts, directory["login_attributes"], most)
+    own = ({name.lower() for names in entry.values() for name in names} for entry in entries)
+    return sorted(name for name, holders in Counter(name for names in own for name in names).items() if holders > 1)

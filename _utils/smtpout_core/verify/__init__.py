@@ -52,8 +52,9 @@ def run(settings: dict[str, Any], host: Host) -> list[dict[str, str]]:
     with ThreadPoolExecutor(len(asked)) as pool:
         checks = list(pool.map(_outcome, asked))
     risks = _risks(settings)
-    if settings["directory"]["senders"] == "own" and checks[-1]["state"] != "failed":  # the directory, which serves
-        risks += logins.who_cannot_send(settings)
+    if checks[-1]["state"] != "failed":  # the directory, which serves
+        risks += logins.who_cannot_log_in(settings)
+        risks += logins.who_cannot_send(settings) if settings["directory"]["senders"] == "own" else []
     return checks + [{"check": check, "state": "warning", "seen": seen} for check, seen in risks]
 
 

@@ -19,7 +19,19 @@ def who_cannot_send(settings: dict[str, Any]) -> list[tuple[str, str]]:
     """Return that users log in with names that Postfix can't compare, if any do."""
     if not (found := names.divided(settings)):
         return []
-    shown = ", ".join(map(repr, found[:3])) + (", ..." if len(found) > 3 else "")
     other = ", or log in with another of the forms" if settings["directory"]["login_attributes"][1:] else ""
-    seen = f"{len(found)} can't, for a blank or a comma in the name that they log in with: {shown}; rename them{other}"
+    why = "for a blank or a comma in the name that they log in with"
+    seen = f"{len(found)} can't, {why}: {_some(found)}; rename them{other}"
     return [("users can send with their own addresses", seen)]
+
+
+def who_cannot_log_in(settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return that two accounts have the same name, where users log in with one of several, if any do."""
+    if not settings["directory"]["login_attributes"][1:] or not (found := names.shared(settings)):
+        return []
+    seen = f"{len(found)} of them are two accounts', and log nobody in: {_some(found)}; change one account's"
+    return [("users can log in with each of their names", seen)]
+
+
+def _some(found: list[str]) -> str:
+    return ", ".join(map(repr, found[:3])) + (", ..." if len(found) > 3 else "")

@@ -320,3 +320,11 @@ def test_users_are_posed_as_with_each_form_of_their_login(site: Callable[..., Si
 def test_a_name_that_two_users_have_poses_as_nobody() -> None:
     one, other = Person(("juan", "shared@domain01.dom"), ("juan@domain01.dom",)), Person(("Shared@domain01.dom",), ())
     assert list(people.distinct([one, other])) == [one._replace(logins=("juan",))]
+
+
+def test_a_shared_address_is_for_who_is_named_and_for_nobody_else(site: Callable[..., Site]) -> None:
+    address = "noreply@domain01.dom"
+    made = site(shared_addresses={"NoReply@domain01.dom": ["usuario02"]}).verdicts()
+    for name, logins in (("users_send", {"usuario02"}), ("users_send_as_themselves", {derived.NOBODY})):
+        assert made[name].outcome is Outcome.KEPT, made[name].seen
+        assert {each.login for each in made[name].promise.questions if each.sender == address} == logins
