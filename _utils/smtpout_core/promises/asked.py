@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from smtpout_core.change.parts import Daemon, Promised, digest
@@ -40,7 +40,7 @@ def trial(settings: dict[str, Any], test: bool, staged: Mapping[str, str]) -> Pr
         },
         unproven={each.promise.sentence: each.seen[0] for each in verdicts if each.outcome is Outcome.UNPROVEN},
         kept=sum(each.outcome is Outcome.KEPT for each in verdicts),
-        causes={each.promise.sentence: causes(settings, each.promise) for each in broken},
+        causes={each.promise.sentence: causes(settings, each.promise, each.wrong.values()) for each in broken},
     )
 
 
@@ -58,11 +58,12 @@ def live(daemons: Sequence[Daemon]) -> dict[str, str]:
     return {path: path for path in paths}
 
 
-def causes(settings: dict[str, Any], promise: Promise) -> str:
+def causes(settings: dict[str, Any], promise: Promise, wrong: Iterable[Question] = ()) -> str:
     """Return which keys of the pillar most likely break a promise: those that the site sets, or those there are.
 
     :param settings: the site's.
     :param promise: which.
+    :param wrong: its questions that weren't answered as they should be; one may know the key that it was asked for.
     """
     postfix = settings["postfix"]
     native = re.compile(promise.parameters or "(?!)")
@@ -73,6 +74,9 @@ def causes(settings: dict[str, Any], promise: Promise) -> str:
         for name in (own or {}).get("options") or ()
         if native.fullmatch(name)
     ]
+    known = dict.fromkeys(f"smtpout:{each.key}" for each in wrong)
+    if "smtpout:" not in known:
+        given = [*known, *given]
     where = " or ".join(given) if given else ", ".join(f"smtpout:{key}" for key in promise.keys)
     return f"Look at {where}; or take it back: smtpout:promises:{promise.name}: false"
 

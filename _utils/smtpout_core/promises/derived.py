@@ -21,6 +21,7 @@ from smtpout_core.promises.promise import (
     Promise,
     Question,
 )
+from smtpout_core.site import routes as routing
 from smtpout_core.site.rules.postfix import port
 from smtpout_core.site.rules.promises import not_promised
 
@@ -236,15 +237,15 @@ def everything(
             "Mail to the site's users leaves to the delivery layer, and other mail elsewhere",
             list(site.routed()),
             site.without_users or site.without_some,
-            ("delivery", "postfix:main", "postfix:maps"),
+            ("delivery", "routes", "postfix:main", "postfix:maps"),
             r"(transport|relay|virtual|local|default|canonical|recipient|smtp)_\w+|relayhost|always_bcc|content_filter",
         ),
         Promise(
             "mail_is_handed_on",
             "Servers that mail is handed on to take it",
-            [replace(each, routed="", handed=True) for each in site.routed()],
+            list(site.handed()),
             site.without_users or site.without_some,
-            ("delivery", "verify:outside", "postfix:main", "postfix:maps"),
+            ("delivery", "routes", "verify:outside", "postfix:main", "postfix:maps"),
             r"(transport|relay|default|smtp)_\w+|\w*relayhost\w*",
         ),
     ]
@@ -342,7 +343,8 @@ class _Site:
 
     def routed(self) -> Iterator[Question]:
         """Yield mail that has to leave by the site's routes."""
-        routes = self.settings["postfix"]["maps"]["transport_maps"]["entries"]
+        ways = self.settings["postfix"]["maps"]["transport_maps"]["entries"]
+        routes = self.settings["postfix"]["routes"]
         [client, *_] = [*self.servers, *self.here]
         for domain in self.domains:
             if domain in self.known:
@@ -352,11 +354,30 @@ class _Site:
                     self.postmaster,
                     self.known[domain][1],
                     content=Content.PLAIN,
-                    routed=routes[domain],
+                    routed=ways[domain],
                 )
         named = self.settings["verify"].get("outside")
-        for recipient in [OUTSIDE, *([f"postmaster@{named}"] if named else [])]:
-            yield Question(client, SERVERS, self.postmaster, recipient, content=Content.PLAIN, routed="outside")
+        for recipient, key in [(OUTSIDE, ""), *([(f"postmaster@{named}", "")] if named else []), *self._of_routes()]:
+            way = routing.way(routes, recipient.rpartition("@")[2])
+            yield Question(
+                client, SERVERS, self.postmaster, recipient, content=Content.PLAIN, routed=way or "outside", key=key
+            )
+
+    def _of_routes(self) -> Iterator[tuple[str, str]]:
+        """Yield a recipient for each route that leads to a server, with its key; of a domain below one, whichever."""
+        for route in sample(self.settings["postfix"]["routes"], MANY):
+            domain = route["domain"]
+            if domain != routing.DEFAULT and route["servers"]:
+                yield f"postmaster@{'mail' if domain.startswith('.') else ''}{domain}", f"routes:{domain}"
+
+    def handed(self) -> Iterator[Question]:
+        """Yield mail that servers have to take; of the site's routes, one to a server is enough: each may log in."""
+        known = set()
+        for each in self.routed():
+            way = each.routed if each.key and each.routed != "outside" else each.recipient
+            if way not in known:
+                known.add(way)
+                yield replace(each, routed="", handed=True)
 
 
 def sample(values: Sequence[Any], most: int = SAMPLE) -> list[Any]:

@@ -65,6 +65,7 @@ class Question:
     :param signer: domain and selector by which it has to be signed where it arrives; an empty text for neither.
     :param handed: whether where it leaves to has to take it.
     :param author: of the message's ``From:``; the envelope's sender where it is left out.
+    :param key: of the pillar, that it is asked for.
     """
 
     client: str
@@ -78,11 +79,12 @@ class Question:
     signer: tuple[str, str] | None = None
     handed: bool = False
     author: str = ""
+    key: str = ""
 
     @property
     def dialogue(self) -> Question:
         """The question without what it expects: those that are alike in the rest are asked once."""
-        return replace(self, ends=End.TAKEN, routed="", signer=None, handed=False)
+        return replace(self, ends=End.TAKEN, routed="", signer=None, handed=False, key="")
 
     @property
     def kind(self) -> tuple[str, ...]:

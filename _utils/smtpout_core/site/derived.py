@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from smtpout_core.site import map_format
+from smtpout_core.site import map_format, routes
 
 # What a login preset searches with, and the attribute that then holds the login (saslauthd's LDAP_SASLAUTHD: %u is what
 # the user typed whole, since saslauthd runs with -r; %U would let user@any.domain in as user).
@@ -101,6 +101,7 @@ def _in_one_form(site: dict[str, Any]) -> dict[str, Any]:
     site["domains"] = list(dict.fromkeys(domain.lower() for domain in site["domains"]))
     for room in ("delivery", "opendkim"):
         site[room]["domains"] = {domain.lower(): own for domain, own in site[room]["domains"].items()}
+    site["routes"] = {domain.lower(): own for domain, own in site["routes"].items()}
     site["networks"] = list(dict.fromkeys(map(_network, site["networks"])))
     site["opendkim"]["trusted_hosts"] = [_network(host) for host in site["opendkim"]["trusted_hosts"]]
     return site
@@ -112,21 +113,6 @@ def _network(written: str) -> str:
         return str(ipaddress.ip_network(written) if "/" in written else ipaddress.ip_address(written))
     except ValueError:
         return written.lower()
-
-
-def _forms(domain: str) -> list[str]:
-    """Return the forms in which an envelope may name a domain: of A-labels, the UTF-8 one as well (RFC 5890, RFC 6531).
-
-    Not for OpenDKIM, which looks nothing up beyond ASCII. Postfix turns neither form into the other. It folds case, and
-    that would make another domain of straße.dom, strasse.dom: such a name stays in its A-label form alone, and so does
-    one that no domain can have.
-    """
-    labels = [
-        label[4:].encode().decode("punycode") if label.startswith("xn--") else label for label in domain.split(".")
-    ]
-    written = ".".join(labels)
-    shown = re.sub("[\u200c\u200d]", "", written)  # joiners, which are part of some scripts' words
-    return list(dict.fromkeys([domain, written if shown.isprintable() and shown.casefold() == shown else domain]))
 
 
 def _searches(site: dict[str, Any]) -> dict[str, Any]:
@@ -284,11 +270,6 @@ def _postfix_network(network: str) -> str:
     return f"[{address}]{slash}{length}" if ":" in address else network
 
 
-def _nexthop(written: str) -> str:
-    """Return a nexthop with its transport: what stands before the first colon outside brackets (transport(5))."""
-    return f"smtp:{written}" if written.startswith("[") or ":" not in written else written
-
-
 def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any]) -> dict[str, Any]:
     """Return what Postfix alone needs: paths, services and maps."""
     postfix = made["postfix"]
@@ -297,15 +278,21 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         stock = {name: service for name, service in stock.items() if name not in ("submission/inet", "465/inet")}
     services = merged(stock, postfix["master"])
     delivery = site["delivery"]
-    routes = {
-        form: _nexthop(delivery["domains"].get(domain, delivery["nexthop"]))
+    own = {
+        form: routes.with_transport(delivery["domains"].get(domain, delivery["nexthop"]))
         for domain in site["domains"]
-        for form in _forms(domain)
+        for form in routes.forms(domain)
     }
-    own = dict.fromkeys(routes, STRANGER)
+    elsewhere = routes.made(site["routes"])
+    of_routes = routes.tables(elsewhere, site["routes"], (made["hostname"], f"localhost.{site['domains'][0]}"))
+    tables = {
+        "own_domains": dict.fromkeys(own, STRANGER),
+        "transport_maps": of_routes.pop("transports") | own,
+        **of_routes,
+    }
     maps = [
-        {"name": name, "type": indexed, "entries": entries, "secret": False}
-        for name, entries in (("own_domains", own), ("transport_maps", routes))
+        {"name": name, "type": indexed, "entries": entries, "secret": name == routes.PASSWORDS}
+        for name, entries in tables.items()
     ]
     for name, table in site["postfix"]["maps"].items():
         maps.append({"name": name, "type": indexed, "secret": False, **table})
@@ -314,6 +301,8 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
     return {
         "maps": {table["name"]: {**table, "path": f"{directory}/{table['name']}"} for table in maps},
         "services": {name: service for name, service in services.items() if service is not None},
+        "routes": elsewhere,
+        "smart_host": routes.smart_host(elsewhere),
         "recipient_map": f"{directory}/people-{slug}.ldap",
         "sender_map": f"{directory}/senders-{slug}.ldap",
         "sender_names": f"{directory}/senders-{slug}.regexp",

@@ -131,6 +131,11 @@ def _domain(text: str) -> str | None:
     return _hostname(text) or (None if "." in text else "it has one label only")
 
 
+def _route(text: str) -> str | None:
+    """transport(5), TABLE SEARCH ORDER: a domain, or what is below one."""
+    return None if text == "default" else _domain(text.removeprefix("."))
+
+
 def _selector(text: str) -> str | None:
     """RFC 6376 section 3.1: sub-domains joined by dots."""
     return _labels(text)
@@ -368,6 +373,7 @@ _FORMATS: dict[str, tuple[str, Callable[[str], str | None]]] = {
     "nexthop": ("a nexthop such as smtp:[192.0.2.25]:25", _nexthop),
     "password": ("a password of at most 127 bytes without outer blanks", _password),
     "path": ("an absolute path such as /etc/ssl/certs/ca.pem", _path),
+    "route": ("default, a domain such as example.com, or .example.com for what is below it", _route),
     "selector": ("a selector such as s2026", _selector),
     "single-line": ("one line of text", _single_line),
     "size": ("a size such as 25M", _size),

@@ -9,12 +9,13 @@ from typing import Any
 from smtpout_core import files
 from smtpout_core.change.parts import Daemon, File, Probe, Trial
 from smtpout_core.daemons.groups import Membership
-from smtpout_core.daemons.postfix import check, listen, named, start
+from smtpout_core.daemons.postfix import check, listen, named, nexthop, start
 from smtpout_core.daemons.postfix.certificate import SelfMade
 from smtpout_core.daemons.postfix.table import Aliases, Table
 from smtpout_core.directory import ask
 from smtpout_core.errors import RelayError
 from smtpout_core.host import Host
+from smtpout_core.site.rules.promises import not_promised
 
 
 def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
@@ -47,7 +48,10 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
                     },
                 ),
             ),
-            trials=(Trial("Postfix's user can read the directory's authorities", *_authorities(settings)),),
+            trials=(
+                Trial("Postfix's user can read the directory's authorities", *_authorities(settings)),
+                *_logins(settings),
+            ),
             reads=tuple(
                 path for path in files.plain([*facts["read_files"], *named.by_the_site(facts)]) if path not in own
             ),
@@ -69,6 +73,29 @@ def _authorities(settings: dict[str, Any]) -> tuple[list[Any], Callable[[], None
             raise RelayError(f"smtpout:directory:ca_file: {user} can't read {', '.join(closed)}; it needs no secret")
 
     return [*paths, *ask.held_authority(settings).values()], read
+
+
+def _logins(settings: dict[str, Any]) -> Iterator[Trial]:
+    """Yield what asks each server that the relay logs in at, before mail goes there, whether it offers a login.
+
+    Postfix goes on without where it doesn't; that the login itself is taken shows where mail is handed on.
+    """
+    if "mail_is_handed_on" in not_promised(settings):
+        return
+    for route in settings["postfix"]["routes"]:
+        if route["login"]:
+
+            def offered(route: dict[str, Any] = route) -> None:
+                faults = []
+                for server in map(nexthop.read, route["servers"]):
+                    try:
+                        nexthop.ask(server, "smtp", encrypted=True, login=True)
+                    except RelayError as error:
+                        faults.append(f"smtpout:routes:{route['domain']}: {server}: {error}")
+                if len(faults) == len(route["servers"]):
+                    raise RelayError("\n".join(faults))
+
+            yield Trial(f"{route['nexthop']} offers a login", [route["nexthop"], route["tls"]], offered)
 
 
 def _files(settings: dict[str, Any]) -> Iterator[File]:

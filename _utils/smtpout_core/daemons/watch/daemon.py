@@ -112,6 +112,7 @@ def known(settings: dict[str, Any], host: Host) -> bytes:
         "clamav": {name: room for name, room in clamav.items() if name != "signatures"}
         | {"freshclam": {**clamav["freshclam"], "options": {}}},
         "saslauthd": {**settings["saslauthd"], "options": {}},
+        "routes": {},
         "verify": {name: value for name, value in settings["verify"].items() if name != "password"},
         "postfix": {**postfix, "main": {}, "master": {}, "maps": {"transport_maps": postfix["maps"]["transport_maps"]}},
         "watch": {**settings["watch"], "enabled": False},  # it doesn't look at itself

@@ -21,6 +21,7 @@ def _domains_in_either_case(site: Site, _facts: dict[str, Any]) -> Found:
     lists += [
         (f"{room}:domains", [(name, name) for name in site[room]["domains"]]) for room in ("delivery", "opendkim")
     ]
+    lists.append(("routes", [(name, name) for name in site["routes"]]))
     for path, items in lists:
         first: dict[str, Any] = {}
         for key, domain in items:
@@ -39,10 +40,11 @@ def _strange_domains(site: Site, _facts: dict[str, Any]) -> Found:
                 near = difflib.get_close_matches(domain.lower(), own, 1) if hints else []
                 hints = max(hints - 1, 0)
                 hint = f"; did you mean {near[0]}?" if near else ""
+                right = "; where mail to others' domains goes is said in smtpout:routes" if room == "delivery" else ""
                 yield (
                     f"{room}:domains:{domain}",
                     domain,
-                    f"is not one of smtpout:domains; add it there or remove it here{hint}",
+                    f"is not one of smtpout:domains; add it there or remove it here{right}{hint}",
                 )
 
 
@@ -68,7 +70,7 @@ def _hostname(site: Site, facts: dict[str, Any]) -> Found:
 
 
 RULES: list[Rule] = [
-    (_domains_in_either_case, ("domains", "delivery:domains", "opendkim:domains")),
+    (_domains_in_either_case, ("domains", "delivery:domains", "opendkim:domains", "routes")),
     (_strange_domains, ("domains", "delivery:domains", "opendkim:domains")),
     (_hostname, ("hostname", "domains")),
 ]

@@ -17,7 +17,12 @@ PORTS = {"smtp": "25", "submission": "587", "submissions": "465", "smtps": "465"
 # Files and directories of Postfix's own beside the maps.
 TAKEN = {"postfix-files", "postfix-script", "post-install", "sasl", "tls"}
 # Maps that the formula makes, and of which keys.
-MADE = {"own_domains": "smtpout:domains", "transport_maps": "smtpout:delivery"}
+MADE = {
+    "own_domains": "smtpout:domains",
+    "transport_maps": "smtpout:delivery",
+    "route_tls": "smtpout:routes",
+    "route_passwords": "smtpout:routes",
+}
 
 # Parameters that Postfix doesn't look at beside another that main.cf has (postconf(5)), and what is to be set instead.
 UNHEARD = {
@@ -136,6 +141,8 @@ def _nexthops(site: Site, facts: dict[str, Any]) -> Found:
     ports = {port(name) for name in names if name.endswith("/inet")}
     written = {"delivery:nexthop": site["delivery"]["nexthop"]}
     written |= {f"delivery:domains:{domain}": hop for domain, hop in site["delivery"]["domains"].items()}
+    routes = site["routes"].items()
+    written |= {f"routes:{domain}:nexthop": route["nexthop"] for domain, route in routes if "nexthop" in route}
     for path, nexthop in written.items():
         bare = nexthop.startswith("[") or ":" not in nexthop
         transport, _, destinations = ("smtp", "", nexthop) if bare else nexthop.partition(":")
@@ -151,7 +158,7 @@ def _nexthops(site: Site, facts: dict[str, Any]) -> Found:
         elif transport in {"", "smtp", "relay"}:
             for host, number in _hosts(destinations):
                 if host in own and PORTS.get(number, number) in ports:
-                    yield path, nexthop, "is this relay itself: mail would go in circles; name the delivery layer"
+                    yield path, nexthop, "is this relay itself: mail would go in circles; name the server that takes it"
 
 
 def _hosts(destinations: str) -> Iterator[tuple[str, str]]:
@@ -185,6 +192,6 @@ RULES: list[Rule] = [
     (_unheard, ("postfix:main", "postfix:master")),
     (_services, ("postfix:master",)),
     (_ports, ("authentication:submission", "postfix:master", *_SOCKETS)),
-    (_nexthops, ("hostname", "delivery", "authentication:submission", "postfix:master")),
+    (_nexthops, ("hostname", "delivery", "routes", "authentication:submission", "postfix:master")),
     (_maps, ("postfix:maps", "postfix:map_type")),
 ]
