@@ -18,7 +18,7 @@ from smtpout_core.errors import Doubt, RelayError
 from smtpout_core.host import Host
 from smtpout_core.site import routes as routing
 from smtpout_core.site.rules.promises import not_promised
-from smtpout_core.verify import ageing, filters, logins, postfix
+from smtpout_core.verify import ageing, filters, logins, pillar, postfix
 
 ASKED = ("saslauthd", "clamd", "clamav-milter", "opendkim", "postfix", "watch")
 """Daemons of whom more is asked than whether they run."""
@@ -225,6 +225,7 @@ def _risks(settings: dict[str, Any]) -> list[tuple[str, str]]:
 
         sentences = {promise.name: promise.sentence for promise in derived.everything(settings)}
         risks += [(sentences[name], f"smtpout:promises:{name} takes it back") for name in taken_back]
+    risks += pillar.risks(settings)
     clear = [server for server in settings["directory"]["servers"] if server.startswith("ldap://")]
     if clear and not settings["directory"].get("start_tls"):
         seen = f"{', '.join(clear)} gets them in clear text: ldaps:// or smtpout:directory:start_tls would not"
