@@ -41,3 +41,26 @@ def test_routes_are_tables_that_main_cf_names(main: Any) -> None:
     }
     assert bare["relayhost"] == ""
     assert bare.keys() - routed.keys() == set()
+
+
+def test_clients_are_classes_that_their_networks_meet(main: Any) -> None:
+    bare = main()
+    printer = {"networks": ["172.16.30.0/24"], "senders": ["scanner@domain01.dom"], "tls": True}
+    made = main(clients=[printer, {"networks": ["172.16.31.0/24"], "senders": ["@domain02.dom"], "outside": True}])
+    says = "check_client_access static:{REJECT from here, send as"
+    assert {name: value for name, value in made.items() if bare.get(name) != value} == {
+        "smtpd_restriction_classes": "clients_1, clients_2",
+        "clients_1": (
+            "reject_plaintext_session, check_sender_access lmdb:/etc/postfix/clients_1, "
+            f"{says} scanner@domain01.dom only}}"
+        ),
+        "clients_2": f"check_sender_access lmdb:/etc/postfix/clients_2, {says} @domain02.dom only}}",
+        "plaintext_reject_code": "550",
+        "smtpd_sender_restrictions": bare["smtpd_sender_restrictions"].replace(
+            "check_sender_access", "check_client_access cidr:/etc/postfix/clients_senders, check_sender_access"
+        ),
+        "smtpd_relay_restrictions": bare["smtpd_relay_restrictions"].replace(
+            "reject_unauth", "check_client_access cidr:/etc/postfix/clients_outside reject_unauth"
+        ),
+    }
+    assert bare.keys() - made.keys() == set()

@@ -65,6 +65,7 @@ class Question:
     :param signer: domain and selector by which it has to be signed where it arrives; an empty text for neither.
     :param handed: whether where it leaves to has to take it.
     :param author: of the message's ``From:``; the envelope's sender where it is left out.
+    :param encrypted: whether the client begins TLS where it could do without.
     :param key: of the pillar, that it is asked for.
     """
 
@@ -79,6 +80,7 @@ class Question:
     signer: tuple[str, str] | None = None
     handed: bool = False
     author: str = ""
+    encrypted: bool = False
     key: str = ""
 
     @property
@@ -94,11 +96,11 @@ class Question:
         signer = ".".join(self.signer) if self.signer else "whoever"
         handed = "handed on" if self.handed else ""
         ends = (self.ends.value, self.content.value, self.routed, signer, handed)
-        return (self.client, self.door, *people, logged, *ends)
+        return (self.client, self.door, *people, logged, *ends, *(["by TLS"] if self.encrypted else []))
 
     def __str__(self) -> str:
         who = f"{self.client} at {self.door}" if self.door != SENDMAIL else "sendmail(1)"
-        logged = f", logged in as {self.login}," if self.login else ""
+        logged = f", logged in as {self.login}," if self.login else " by TLS" if self.encrypted else ""
         what = f" with {self.content.value}" if self.content is not Content.NOTHING else ""
         if self.content in (Content.LOGIN, Content.CLEAR_LOGIN):
             return f"{who}{logged} with {self.content.value}"

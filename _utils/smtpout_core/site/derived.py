@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from smtpout_core.site import map_format, routes
+from smtpout_core.site import clients, map_format, routes
 
 # What a login preset searches with, and the attribute that then holds the login (saslauthd's LDAP_SASLAUTHD: %u is what
 # the user typed whole, since saslauthd runs with -r; %U would let user@any.domain in as user).
@@ -103,6 +103,9 @@ def _in_one_form(site: dict[str, Any]) -> dict[str, Any]:
         site[room]["domains"] = {domain.lower(): own for domain, own in site[room]["domains"].items()}
     site["routes"] = {domain.lower(): own for domain, own in site["routes"].items()}
     site["networks"] = list(dict.fromkeys(map(_network, site["networks"])))
+    site["clients"] = clients.made(
+        [{**each, "networks": list(map(_network, each["networks"]))} for each in site["clients"]]
+    )
     site["opendkim"]["trusted_hosts"] = [_network(host) for host in site["opendkim"]["trusted_hosts"]]
     return site
 
@@ -162,6 +165,7 @@ def _parenthesised(ldap_filter: str) -> str:
 def _signing(site: dict[str, Any], opendkim: dict[str, Any]) -> dict[str, Any]:
     """Return the signing keys, one a domain, and the hosts whose mail is signed."""
     directory = opendkim["directory"]
+    of_clients = [network for each in site["clients"] for network in each["networks"]]
     keys = []
     for domain in site["domains"]:
         own = opendkim["domains"].get(domain, {})
@@ -171,7 +175,7 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any]) -> dict[str, Any]:
     return {
         "signing_keys": keys,
         "private_keys": {d: own["private_key"] for d, own in opendkim["domains"].items() if "private_key" in own},
-        "hosts": list(dict.fromkeys([*LOOPBACK, *site["networks"], *site["opendkim"]["trusted_hosts"]])),
+        "hosts": list(dict.fromkeys([*LOOPBACK, *site["networks"], *of_clients, *opendkim["trusted_hosts"]])),
         "key_table": f"{directory}/KeyTable",
         "signing_table": f"{directory}/SigningTable",
         "hosts_file": f"{directory}/TrustedHosts",
@@ -294,6 +298,7 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         {"name": name, "type": indexed, "entries": entries, "secret": name == routes.PASSWORDS}
         for name, entries in tables.items()
     ]
+    maps += [{"type": indexed, "secret": False, **table} for table in clients.tables(site["clients"])]
     for name, table in site["postfix"]["maps"].items():
         maps.append({"name": name, "type": indexed, "secret": False, **table})
     chain = site["tls"].get("chain_file", postfix["certificate"])

@@ -136,6 +136,14 @@ def _route(text: str) -> str | None:
     return None if text == "default" else _domain(text.removeprefix("."))
 
 
+def _sender(text: str) -> str | None:
+    """An address, or all of a domain, of characters that mean nothing else in main.cf, where clients are told of it."""
+    local, at, domain = text.rpartition("@")
+    if not at or not re.fullmatch(r"[A-Za-z0-9.!#%&'*+/=?^_`|~-]*", local):
+        return ""
+    return _domain(domain)
+
+
 def _selector(text: str) -> str | None:
     """RFC 6376 section 3.1: sub-domains joined by dots."""
     return _labels(text)
@@ -375,6 +383,7 @@ _FORMATS: dict[str, tuple[str, Callable[[str], str | None]]] = {
     "path": ("an absolute path such as /etc/ssl/certs/ca.pem", _path),
     "route": ("default, a domain such as example.com, or .example.com for what is below it", _route),
     "selector": ("a selector such as s2026", _selector),
+    "sender": ("an address such as scanner@example.com, or @example.com for all of a domain", _sender),
     "single-line": ("one line of text", _single_line),
     "size": ("a size such as 25M", _size),
     "socket": ("a socket such as unix:/run/opendkim.sock or inet:8891@localhost", _socket),

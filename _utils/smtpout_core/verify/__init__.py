@@ -220,11 +220,14 @@ def _risks(settings: dict[str, Any]) -> list[tuple[str, str]]:
     if settings["authentication"]["clear_text_on_25"]:
         seen = "smtpout:authentication:clear_text_on_25 lets them cross the network in clear text"
         risks.append(("passwords are encrypted on port 25", seen))
-    if taken_back := [name for name, kept in settings["promises"].items() if not kept]:
+    taken_back = [name for name, kept in settings["promises"].items() if not kept]
+    if taken_back:
         from smtpout_core.promises import derived
 
         sentences = {promise.name: promise.sentence for promise in derived.everything(settings)}
-        risks += [(sentences[name], f"smtpout:promises:{name} takes it back") for name in taken_back]
+        risks += [
+            (sentences[name], f"smtpout:promises:{name} takes it back") for name in taken_back if name in sentences
+        ]
     risks += pillar.risks(settings)
     clear = [server for server in settings["directory"]["servers"] if server.startswith("ldap://")]
     if clear and not settings["directory"].get("start_tls"):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from smtpout_core.site.rules.postfix import MADE
+from smtpout_core.site.rules.postfix import made_by
 
 # Of IPv4 what isn't somebody's on the Internet: private (RFC 1918), shared (RFC 6598), loopback, link-local (RFC 3927),
 # for documentation (RFC 5737) and for benchmarks (RFC 2544). IPv6 networks of a site's own are as public as any.
@@ -35,7 +35,7 @@ def risks(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def unnamed_maps(settings: dict[str, Any]) -> list[str]:
     """Return the maps of the site's own that nothing of it names; one is named by its file, wherever that stands."""
     postfix = settings["postfix"]
-    own = {name: table for name, table in postfix["maps"].items() if name not in MADE}
+    own = {name: table for name, table in postfix["maps"].items() if not made_by(name)}
     said = [postfix["main"], postfix["services"], settings["opendkim"]["options"], settings["clamav"]["milter"]]
     by_others = {name: str(table["entries"]) for name, table in own.items()}
     unnamed = []

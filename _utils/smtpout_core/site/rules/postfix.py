@@ -22,6 +22,8 @@ MADE = {
     "transport_maps": "smtpout:delivery",
     "route_tls": "smtpout:routes",
     "route_passwords": "smtpout:routes",
+    "clients_senders": "smtpout:clients",
+    "clients_outside": "smtpout:clients",
 }
 
 # Parameters that Postfix doesn't look at beside another that main.cf has (postconf(5)), and what is to be set instead.
@@ -35,6 +37,11 @@ UNHEARD = {
     "smtp_tls_security_level": (("use_tls", "enforce_tls"), "smtp_", "set smtp_tls_security_level"),
     "mynetworks": (("style",), "mynetworks_", "set smtpout:networks"),
 }
+
+
+def made_by(name: str) -> str:
+    """Return the key that the formula makes a map of that name from; an empty text for a map of the site's own."""
+    return "smtpout:clients" if re.fullmatch(r"clients_\d+", name) else MADE.get(name, "")
 
 
 def port(service: str) -> str:
@@ -174,8 +181,8 @@ def _maps(site: Site, facts: dict[str, Any]) -> Found:
     if indexed in missing:
         yield "postfix:map_type", indexed, f"this platform's Postfix has no such maps; right is {stock}"
     for name, table in site["postfix"]["maps"].items():
-        if name in TAKEN or name in MADE:
-            right = f"{MADE[name]} makes it" if name in MADE else "Postfix has something of that name"
+        if name in TAKEN or (maker := made_by(name)):
+            right = "Postfix has something of that name" if name in TAKEN else f"{maker} makes it"
             yield f"postfix:maps:{name}", None, f"can't be a map of the site's: {right}"
         if table.get("type") in missing:
             yield f"postfix:maps:{name}:type", table["type"], f"this platform's Postfix has none; right is {stock}"
