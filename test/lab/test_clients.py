@@ -96,3 +96,15 @@ def test_what_was_hardly_meant_is_told(clients: Applied) -> None:
     told = {each["check"]: each["seen"] for each in verify(clients.lab, "warning")}
     assert "172.160.11.0/24 is of public addresses" in told["only the site's own servers send without a login"]
     assert "/etc/postfix/forgotten" in told["every map of the site's is looked up"]
+
+
+def test_a_domain_that_is_delivered_elsewhere_is_signed_here(clients: Applied) -> None:
+    """The newsletter's: its mail is signed, mail to it goes to the Internet, and others may write from it."""
+    lab = clients.lab
+    lab.set_pillar(changed({"signed_domains": ["outside.example"]}))
+    clients.apply("signed elsewhere")
+    assert clients.failed("signed elsewhere") == {}
+    copy = sent(clients, "172.16.11.50", "news@outside.example", OUTSIDE, mail.SERVERS, "outside")
+    assert "d=outside.example;" in copy["DKIM-Signature"]
+    copy = sent(clients, STRANGER, "news@outside.example", USER, mail.SERVERS, "delivery")
+    assert copy["DKIM-Signature"] is None

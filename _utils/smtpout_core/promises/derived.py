@@ -205,7 +205,7 @@ def everything(
             "mail_is_signed",
             "What leaves with an address of the site is signed by its domain's key",
             list(site.signed()),
-            keys=("opendkim", "networks", "postfix:main", "postfix:master"),
+            keys=("opendkim", "signed_domains", "networks", "postfix:main", "postfix:master"),
             parameters=r"(non_)?smtpd_milters|milter_\w+|\w*_checks|\w*canonical\w*|masquerade_\w+|smtp_\w+",
         ),
         Promise(
@@ -217,7 +217,7 @@ def everything(
                 )
                 for client in site.strangers
                 for user in site.some(1)
-                for author in ("", site.postmaster)
+                for author in ("", site.postmaster, *(f"postmaster@{each}" for each in site.signed_elsewhere[:1]))
             ],
             site.without_users,
             ("opendkim:trusted_hosts", "networks", "opendkim:options"),

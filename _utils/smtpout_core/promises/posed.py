@@ -41,6 +41,7 @@ class Posed:
         self.people = people
         self.domains = sample(settings["domains"])
         self.many_domains = sample(settings["domains"], MANY)
+        self.signed_elsewhere = sample(settings["signed_domains"])
         self.postmaster = f"postmaster@{settings['domains'][0]}"
         networks = [ipaddress.ip_network(each) for each in settings["networks"]]
         trusted = [each for each in networks if each.version in versions]
@@ -163,7 +164,7 @@ class Posed:
                 )
         for client, door, sender, recipient, login in self.ways_in():
             domain = sender.rpartition("@")[2]
-            for each in self.domains if not login and domain in keys else [domain]:
+            for each in [*self.domains, *self.signed_elsewhere] if not login and domain in keys else [domain]:
                 address = sender if login else f"postmaster@{each}"
                 contents = MESSAGES if each == self.domains[0] or login else MESSAGES[:1]
                 for content in contents if each in keys else ():

@@ -98,7 +98,8 @@ def _in_one_form(site: dict[str, Any]) -> dict[str, Any]:
 
     Domains in lower case (RFC 4343). Networks as RFC 5952 has them: Postfix compares numbers, OpenDKIM texts.
     """
-    site["domains"] = list(dict.fromkeys(domain.lower() for domain in site["domains"]))
+    for key in ("domains", "signed_domains"):
+        site[key] = list(dict.fromkeys(domain.lower() for domain in site[key]))
     for room in ("delivery", "opendkim"):
         site[room]["domains"] = {domain.lower(): own for domain, own in site[room]["domains"].items()}
     site["routes"] = {domain.lower(): own for domain, own in site["routes"].items()}
@@ -167,7 +168,7 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any]) -> dict[str, Any]:
     directory = opendkim["directory"]
     of_clients = [network for each in site["clients"] for network in each["networks"]]
     keys = []
-    for domain in site["domains"]:
+    for domain in (*site["domains"], *site["signed_domains"]):
         own = opendkim["domains"].get(domain, {})
         selector = own.get("selector", opendkim["selector"])
         path = own.get("key_file", f"{directory}/keys/{domain}.{selector}.private")
@@ -294,6 +295,8 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         "transport_maps": of_routes.pop("transports") | own,
         **of_routes,
     }
+    if site["signed_domains"]:
+        tables["signed_domains"] = {form: "OK" for domain in site["signed_domains"] for form in routes.forms(domain)}
     maps = [
         {"name": name, "type": indexed, "entries": entries, "secret": name == routes.PASSWORDS}
         for name, entries in tables.items()

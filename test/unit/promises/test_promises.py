@@ -74,6 +74,16 @@ def test_a_right_site_keeps_all(site: Callable[..., Site], clients: list[dict[st
 
 
 @real
+def test_a_domain_that_is_signed_here_alone_is_asked(site: Callable[..., Site], keys: dict[str, str]) -> None:
+    own = {"domains": {"news.example": {"key_file": keys["domain01.dom"]}}}
+    verdicts = site(signed_domains=["news.example"], opendkim=own).verdicts()
+    for name in ("mail_is_signed", "strangers_are_not_signed"):
+        promise = verdicts[name].promise
+        assert verdicts[name].outcome is Outcome.KEPT, verdicts[name].seen
+        assert any("postmaster@news.example" in (each.sender, each.author) for each in promise.questions)
+
+
+@real
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_breaks_a_promise_is_seen(site: Callable[..., Site], name: str) -> None:
     made = site(**BROKEN[name])

@@ -104,10 +104,11 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
     yield _file(f"{facts['directory']}/main.cf", "main.cf")
     yield _file(f"{facts['directory']}/master.cf", "master.cf")
     asked = ("which recipients of the site exist", "recipient_filter", "result_attribute")
-    yield _file(facts["recipient_map"], "ldap.cf", context=_lookup(*asked), **secret)
+    yield _file(facts["recipient_map"], "ldap.cf", context=_lookup(*asked, "own_domains"), **secret)
     if settings["directory"]["senders"] == "own":
+        of = [name for name in ("own_domains", "signed_domains") if name in facts["maps"]]
         asked = ("who may send with an address", "owner_filter", "login_attribute")
-        yield _file(facts["sender_map"], "ldap.cf", context=_lookup(*asked), **secret)
+        yield _file(facts["sender_map"], "ldap.cf", context=_lookup(*asked, *of), **secret)
         yield _file(facts["sender_names"], "senders.regexp")
     if settings["authentication"]["submission"]:
         yield _file(facts["directory_map"], "directory.cf", **secret)
@@ -115,8 +116,8 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
     yield _file(f"/etc/systemd/system/{facts['unit']}.service.d/smtpout.conf", "postfix.service", restart=True)
 
 
-def _lookup(purpose: str, query: str, result: str) -> dict[str, str]:
-    return {"purpose": purpose, "query": query, "result": result}
+def _lookup(purpose: str, query: str, result: str, *domains: str) -> dict[str, Any]:
+    return {"purpose": purpose, "query": query, "result": result, "domains": domains}
 
 
 def _file(path: str, source: str, **named: Any) -> File:

@@ -20,6 +20,7 @@ TAKEN = {"postfix-files", "postfix-script", "post-install", "sasl", "tls"}
 MADE = {
     "own_domains": "smtpout:domains",
     "transport_maps": "smtpout:delivery",
+    "signed_domains": "smtpout:signed_domains",
     "route_tls": "smtpout:routes",
     "route_passwords": "smtpout:routes",
     "clients_senders": "smtpout:clients",
