@@ -8,12 +8,13 @@ from typing import Any
 
 from smtpout_core.site import formats, routes
 from smtpout_core.site.rules.finding import MASKED, Found, Rule, Site
+from smtpout_core.site.written import words
 
-# By what a site's routes have: the parameters that then are the formula's own, and why a value of the site's is none.
+# By what a site's routes have: the parameters that then are the formula's own, with the tables that they have to name.
 OWN = {
-    "nexthop": ("transport_maps",),
-    "policy": ("smtp_tls_policy_maps",),
-    "login": ("smtp_sasl_password_maps", "smtp_sasl_auth_enable"),
+    "nexthop": {"transport_maps": "transport_maps"},
+    "policy": {"smtp_tls_policy_maps": routes.POLICIES},
+    "login": {"smtp_sasl_password_maps": routes.PASSWORDS, "smtp_sasl_auth_enable": ""},
 }
 
 
@@ -108,11 +109,14 @@ def _contradictions(site: Site, _facts: dict[str, Any]) -> Found:
 def _native(site: Site, _facts: dict[str, Any]) -> Found:
     """What main.cf is told besides must not hide the routes."""
     made, main = routes.made(site["routes"]), site["postfix"]["main"]
-    wanted = {name: key for key, names in OWN.items() for name in names if any(route[key] for route in made)}
+    wanted = {
+        name: table for key, names in OWN.items() if any(each[key] for each in made) for name, table in names.items()
+    }
     if routes.DEFAULT in site["routes"]:
-        wanted["relayhost"] = "nexthop"
-    for name in wanted:
-        if name in main and not isinstance(main[name], dict) and main[name] not in (True, "yes"):
+        wanted["relayhost"] = ""
+    for name, table in wanted.items():
+        named = table and any(word.endswith(f"/{table}") for word in words(main.get(name)))
+        if name in main and not named and not isinstance(main[name], dict) and main[name] not in (True, "yes"):
             right = "remove one of the two" if name == "relayhost" else "remove it, or use prepend or append"
             yield f"postfix:main:{name}", MASKED, f"hides what smtpout:routes says; {right}"
 
