@@ -65,8 +65,8 @@ WRONG: dict[str, tuple[list[dict[str, Any]], str]] = {
     ),
     "the relay itself": ([{**PRINTER, "networks": ["127.0.0.1/32"]}], "overlaps with 127.0.0.0/8"),
     "everybody": ([{**PRINTER, "networks": ["0.0.0.0/1"]}], "smtpout:clients:0:networks:0: "),
-    "no address": ([{**PRINTER, "senders": ["scanner"]}], "an address such as scanner@example.com, or @example.com"),
-    "an address that is another's word": ([{**PRINTER, "senders": ["${mail}@domain01.dom"]}], "an address such as"),
+    "no address": ([{**PRINTER, "senders": ["scanner"]}], "an address, or @ and a domain for all of it"),
+    "an address that is another's word": ([{**PRINTER, "senders": ["${mail}@domain01.dom"]}], "an address, or @ and"),
     "no senders": ([{"networks": ["172.16.30.0/24"]}], "smtpout:clients:0:senders"),
 }  # fmt: skip
 

@@ -66,7 +66,7 @@ def test_the_relays_own_mail_stays_whatever_domain_it_is_below_of(made: Made) ->
 
 NEXTHOP = {"nexthop": "smtp:[mx.partner.example]:587"}
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "no domain": ({"partner": NEXTHOP}, "default, a domain such as example.com, or .example.com"),
+    "no domain": ({"partner": NEXTHOP}, "default, a domain, or a dot and a domain for what is below it"),
     "the site's own": ({"DOMAIN01.dom": NEXTHOP}, "smtpout:delivery:domains:DOMAIN01.dom"),
     "in two cases": ({"a.example": NEXTHOP, "A.example": NEXTHOP}, "is the same domain as smtpout:routes:a.example"),
     "nothing": ({"a.example": {}}, "smtpout:routes:a.example: says nothing"),

@@ -75,7 +75,8 @@ def owners(slapd: Slapd, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
         modules = minion(tmp_path, slapd.pillar(**directory) | {"verify": {}})
         settings = modules["smtpout.settings"]()
         postfix = settings["postfix"]
-        context = {"purpose": "", "query": "owner_filter", "result": "login_attribute"}
+        of = {"query": "owner_filter", "result": "login_attribute"}
+        context = {"purpose": "", "domains": ["own_domains"], **of}
         templates = Templates(settings, Host(cache_dir=str(tmp_path / "cache"), cache_file=modules["cp.cache_file"]))
         texts = {
             path: templates.rendered(File(path, f"salt://smtpout/postfix/{source}.jinja", context=context)).text
