@@ -53,6 +53,7 @@ POSTFIX: dict[str, Any] = {
             {"example.com": "smtp:[192.0.2.25]:25"},
             {"example.org": "smtp:[192.0.2.26]:25"},
             {"partner.example": "smtp:[203.0.113.9]:25"},
+            {"fax@partner.example": "smtp:[203.0.113.10]:25"},
         ],
         "smtp_sasl_password_maps": [{"smtp.example.net": f"account:{PASSWORD}"}],
         "header_checks": {"/^Received: .*10\\./": "IGNORE"},
@@ -193,7 +194,8 @@ def test_native_options_are_carried_unless_they_are_the_same(imported: Imported)
 
 def test_tables_become_maps_that_main_cf_names(imported: Imported) -> None:
     postfix = imported.site["postfix"]
-    assert postfix["maps"]["transport"] == {"entries": {"partner.example": "smtp:[203.0.113.9]:25"}}
+    assert imported.site["routes"] == {"partner.example": {"nexthop": "smtp:[203.0.113.9]:25"}}
+    assert postfix["maps"]["transport"] == {"entries": {"fax@partner.example": "smtp:[203.0.113.10]:25"}}
     assert postfix["main"]["transport_maps"] == "lmdb:/etc/postfix/transport_maps, lmdb:/etc/postfix/transport"
     assert postfix["maps"]["sasl_passwd"] == {"entries": {"smtp.example.net": f"account:{PASSWORD}"}, "secret": True}
     assert postfix["main"]["smtp_sasl_password_maps"] == "proxy:lmdb:/etc/postfix/sasl_passwd"

@@ -103,8 +103,9 @@ def relay(slapd: Slapd, tmp_path_factory: pytest.TempPathFactory) -> Relay:
         modules = minion(tmp_path, slapd.pillar(**directory) | {"verify": {}} | shared)
         settings = modules["smtpout.settings"]()
         postfix = settings["postfix"]
-        owned = {"purpose": "", "query": "owner_filter", "result": "login_attributes"}
-        existing = {"purpose": "", "query": "recipient_filter", "result": "result_attribute"}
+        of = {"purpose": "", "domains": ["own_domains"]}
+        owned = {**of, "query": "owner_filter", "result": "login_attributes"}
+        existing = {**of, "query": "recipient_filter", "result": "result_attribute"}
         templates = Templates(settings, Host(cache_dir=str(tmp_path / "cache"), cache_file=modules["cp.cache_file"]))
         texts = {
             path: templates.rendered(File(path, f"salt://smtpout/postfix/{source}.jinja", context=context)).text

@@ -152,7 +152,8 @@ class TestPostfix:
         put = options(
             "directory", bind_password=password, recipients=f"(&(mail=%s)(cn={escaped(value)}))", **names(value)
         )
-        context = {"purpose": "a test", "query": "recipient_filter", "result": "result_attribute"}
+        of = {"query": "recipient_filter", "result": "result_attribute"}
+        context = {"purpose": "a test", "domains": ["own_domains"], **of}
         text = site.rendered("postfix/ldap.cf.jinja", put, **context)
         if text is None:
             return

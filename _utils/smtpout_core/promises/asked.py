@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from smtpout_core.change.parts import Daemon, Promised, digest
@@ -12,7 +12,7 @@ from smtpout_core.daemons.postfix import conf
 from smtpout_core.directory import people as users
 from smtpout_core.errors import RelayError, os_errors_told
 from smtpout_core.promises import chain as chains
-from smtpout_core.promises import derived, followed, judged
+from smtpout_core.promises import derived, followed, judged, posed
 from smtpout_core.promises.chain import Chain
 from smtpout_core.promises.promise import Outcome, Promise, Question, Verdict
 
@@ -40,7 +40,7 @@ def trial(settings: dict[str, Any], test: bool, staged: Mapping[str, str]) -> Pr
         },
         unproven={each.promise.sentence: each.seen[0] for each in verdicts if each.outcome is Outcome.UNPROVEN},
         kept=sum(each.outcome is Outcome.KEPT for each in verdicts),
-        causes={each.promise.sentence: causes(settings, each.promise) for each in broken},
+        causes={each.promise.sentence: causes(settings, each.promise, each.wrong.values()) for each in broken},
     )
 
 
@@ -58,11 +58,12 @@ def live(daemons: Sequence[Daemon]) -> dict[str, str]:
     return {path: path for path in paths}
 
 
-def causes(settings: dict[str, Any], promise: Promise) -> str:
+def causes(settings: dict[str, Any], promise: Promise, wrong: Iterable[Question] = ()) -> str:
     """Return which keys of the pillar most likely break a promise: those that the site sets, or those there are.
 
     :param settings: the site's.
     :param promise: which.
+    :param wrong: its questions that weren't answered as they should be; one may know the key that it was asked for.
     """
     postfix = settings["postfix"]
     native = re.compile(promise.parameters or "(?!)")
@@ -73,6 +74,9 @@ def causes(settings: dict[str, Any], promise: Promise) -> str:
         for name in (own or {}).get("options") or ()
         if native.fullmatch(name)
     ]
+    known = dict.fromkeys(f"smtpout:{each.key}" for each in wrong)
+    if "smtpout:" not in known:
+        given = [*known, *given]
     where = " or ".join(given) if given else ", ".join(f"smtpout:{key}" for key in promise.keys)
     return f"Look at {where}; or take it back: smtpout:promises:{promise.name}: false"
 
@@ -101,7 +105,7 @@ def asked(settings: dict[str, Any], staged: Mapping[str, str]) -> list[Verdict]:
 def _people(settings: dict[str, Any]) -> tuple[Sequence[users.Person], str]:
     """Return users of the directory, or none and why."""
     try:
-        return users.found(settings, derived.sample(settings["domains"], derived.MANY)), ""
+        return users.found(settings, posed.sample(settings["domains"], posed.MANY)), ""
     except RelayError as error:
         return [], str(error)
 

@@ -93,7 +93,7 @@ class _Client(aside.Session):
         if question.content is Content.CLEAR_LOGIN:
             yield "EHLO without TLS", self._offers_login
             return
-        if (question.login or question.door != SERVERS) and self.has_extn("starttls"):
+        if (question.login or question.encrypted or question.door != SERVERS) and self.has_extn("starttls"):
             yield "STARTTLS", lambda: self.starttls(context=aside.trusting())
             yield "EHLO", self._greets
         if question.login:

@@ -66,6 +66,8 @@ class Question:
     :param handed: whether where it leaves to has to take it.
     :param author: of the message's ``From:``; the envelope's sender where it is left out.
     :param hidden: what no ``Received:`` of it says where it leaves.
+    :param encrypted: whether the client begins TLS where it could do without.
+    :param key: of the pillar, that it is asked for.
     """
 
     client: str
@@ -80,11 +82,13 @@ class Question:
     handed: bool = False
     author: str = ""
     hidden: tuple[str, ...] = ()
+    encrypted: bool = False
+    key: str = ""
 
     @property
     def dialogue(self) -> Question:
         """The question without what it expects: those that are alike in the rest are asked once."""
-        return replace(self, ends=End.TAKEN, routed="", signer=None, handed=False, hidden=())
+        return replace(self, ends=End.TAKEN, routed="", signer=None, handed=False, hidden=(), key="")
 
     @property
     def kind(self) -> tuple[str, ...]:
@@ -95,11 +99,11 @@ class Question:
         handed = "handed on" if self.handed else ""
         private = "private" if self.hidden else ""
         ends = (self.ends.value, self.content.value, self.routed, signer, handed, private)
-        return (self.client, self.door, *people, logged, *ends)
+        return (self.client, self.door, *people, logged, *ends, *(["by TLS"] if self.encrypted else []))
 
     def __str__(self) -> str:
         who = f"{self.client} at {self.door}" if self.door != SENDMAIL else "sendmail(1)"
-        logged = f", logged in as {self.login}," if self.login else ""
+        logged = f", logged in as {self.login}," if self.login else " by TLS" if self.encrypted else ""
         what = f" with {self.content.value}" if self.content is not Content.NOTHING else ""
         if self.content in (Content.LOGIN, Content.CLEAR_LOGIN):
             return f"{who}{logged} with {self.content.value}"

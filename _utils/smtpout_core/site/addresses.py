@@ -19,3 +19,11 @@ def aliases(site: dict[str, Any]) -> dict[str, str]:
     administrators = ", ".join(site["administrators"])
     own = dict.fromkeys(OF_THE_RELAY if administrators else (), administrators)
     return own | {address.lower(): ", ".join(to) for address, to in site["aliases"].items()}
+
+
+def shared(site: dict[str, Any]) -> dict[str, str]:
+    """Return who else sends with an address than those who have it in the directory (smtpd_sender_login_maps).
+
+    :param site: the site's, in one form.
+    """
+    return {address.lower(): ", ".join(logins) for address, logins in site["shared_addresses"].items()}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from smtpout_core.errors import RelayError
-from smtpout_core.site import schema
+from smtpout_core.site import formats, routes, schema
 from smtpout_core.site.documents import Documents
 
 FORMULAS = ("postfix", "opendkim", "clamav")
@@ -220,9 +220,13 @@ def _table(
         for domain in domains:
             if domain not in hops:
                 made.leave(f"{theirs}, {domain}", "had no transport there; smtpout:delivery:nexthop has its mail now")
+        others = [domain for domain, hop in entries.items() if _is_route(domain, hop)]
+        if others:
+            ways = {domain: {"nexthop": entries.pop(domain)} for domain in others}
+            made.carry(f"{theirs}, other domains", {"routes": ways})
         if not entries:
             return
-        theirs = f"{theirs}, other domains"
+        theirs = f"{theirs}, others"
     file = re.sub(r"[^A-Za-z0-9_-]+", "_", path.rpartition("/")[2]).strip("_-") or name
     file = "transport" if file == "transport_maps" else file
     own_type = "" if re.match(INDEXED, f"{of_type}:") else of_type
@@ -233,6 +237,12 @@ def _table(
     if name == "transport_maps":
         reference = f"{facts['map_type']}:{facts['directory']}/transport_maps, {reference}"
     made.carry(theirs, {f"postfix:maps:{file}": table, f"postfix:main:{name}": reference})
+
+
+def _is_route(domain: str, hop: str) -> bool:
+    """Tell whether an entry of transport_maps is of a domain, or of what is below one, and leads to a server."""
+    named = domain != routes.DEFAULT and not formats.problem("route", domain) and not formats.problem("nexthop", hop)
+    return named and hop.partition(":")[0] not in routes.NOWHERE
 
 
 def _services(made: _Import, given: Mapping[str, Any], stock: Mapping[str, Any]) -> None:

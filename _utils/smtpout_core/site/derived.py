@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from smtpout_core.site import addresses, map_format, searches, shown
+from smtpout_core.site import addresses, clients, map_format, routes, searches, shown
 from smtpout_core.site import services as services_of
 
 # No ::ffff:127.0.0.0/104: an IPv4-mapped client is an IPv4 one to Postfix and OpenDKIM (smtpd_peer.c of Postfix).
@@ -76,11 +76,16 @@ def _in_one_form(site: dict[str, Any]) -> dict[str, Any]:
 
     Domains in lower case (RFC 4343). Networks as RFC 5952 has them: Postfix compares numbers, OpenDKIM texts.
     """
-    site["domains"] = list(dict.fromkeys(domain.lower() for domain in site["domains"]))
+    for key in ("domains", "signed_domains"):
+        site[key] = list(dict.fromkeys(domain.lower() for domain in site[key]))
     for room in ("delivery", "opendkim"):
         site[room]["domains"] = {domain.lower(): own for domain, own in site[room]["domains"].items()}
     site["tls"]["names"] = {name.lower(): own for name, own in site["tls"]["names"].items()}
+    site["routes"] = {domain.lower(): own for domain, own in site["routes"].items()}
     site["networks"] = list(dict.fromkeys(map(_network, site["networks"])))
+    site["clients"] = clients.made(
+        [{**each, "networks": list(map(_network, each["networks"]))} for each in site["clients"]]
+    )
     site["opendkim"]["trusted_hosts"] = [_network(host) for host in site["opendkim"]["trusted_hosts"]]
     return site
 
@@ -91,21 +96,6 @@ def _network(written: str) -> str:
         return str(ipaddress.ip_network(written) if "/" in written else ipaddress.ip_address(written))
     except ValueError:
         return written.lower()
-
-
-def _forms(domain: str) -> list[str]:
-    """Return the forms in which an envelope may name a domain: of A-labels, the UTF-8 one as well (RFC 5890, RFC 6531).
-
-    Not for OpenDKIM, which looks nothing up beyond ASCII. Postfix turns neither form into the other. It folds case, and
-    that would make another domain of straße.dom, strasse.dom: such a name stays in its A-label form alone, and so does
-    one that no domain can have.
-    """
-    labels = [
-        label[4:].encode().decode("punycode") if label.startswith("xn--") else label for label in domain.split(".")
-    ]
-    written = ".".join(labels)
-    shown = re.sub("[\u200c\u200d]", "", written)  # joiners, which are part of some scripts' words
-    return list(dict.fromkeys([domain, written if shown.isprintable() and shown.casefold() == shown else domain]))
 
 
 def _authorities(made: dict[str, Any]) -> list[str]:
@@ -124,8 +114,9 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict
     """
     directory = opendkim["directory"]
     above = max((domain for domain in site["domains"] if relay.lower().endswith(f".{domain}")), key=len, default="")
+    of_clients = [network for each in site["clients"] for network in each["networks"]]
     keys = []
-    for domain in [*site["domains"], *([] if above else [relay.lower()])]:
+    for domain in (*site["domains"], *site["signed_domains"], *([] if above else [relay.lower()])):
         own = opendkim["domains"].get(domain, {})
         selector = own.get("selector", opendkim["selector"])
         path = own.get("key_file", f"{directory}/keys/{domain}.{selector}.private")
@@ -141,7 +132,7 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict
     return {
         "signing_keys": keys,
         "private_keys": {d: own["private_key"] for d, own in opendkim["domains"].items() if "private_key" in own},
-        "hosts": list(dict.fromkeys([*LOOPBACK, *site["networks"], *site["opendkim"]["trusted_hosts"]])),
+        "hosts": list(dict.fromkeys([*LOOPBACK, *site["networks"], *of_clients, *opendkim["trusted_hosts"]])),
         "key_table": f"{directory}/KeyTable",
         "signing_table": f"{directory}/SigningTable",
         "hosts_file": f"{directory}/TrustedHosts",
@@ -243,34 +234,40 @@ def _postfix_network(network: str) -> str:
     return f"[{address}]{slash}{length}" if ":" in address else network
 
 
-def _nexthop(written: str) -> str:
-    """Return a nexthop with its transport: what stands before the first colon outside brackets (transport(5))."""
-    return f"smtp:{written}" if written.startswith("[") or ":" not in written else written
-
-
 def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any]) -> dict[str, Any]:
     """Return what Postfix alone needs: paths, services and maps."""
     postfix = made["postfix"]
     directory, indexed = postfix["directory"], postfix["map_type"]
     services = merged(services_of.stock(site, stock), postfix["master"])
     delivery = site["delivery"]
-    routes = {
-        form: _nexthop(delivery["domains"].get(domain, delivery["nexthop"]))
+    own = {
+        form: routes.with_transport(delivery["domains"].get(domain, delivery["nexthop"]))
         for domain in site["domains"]
-        for form in _forms(domain)
+        for form in routes.forms(domain)
     }
-    tables: dict[str, tuple[str, dict[str, str]]] = {
-        "own_domains": (indexed, dict.fromkeys(routes, STRANGER)),
-        "transport_maps": (indexed, routes),
-        "virtual_aliases": (indexed, addresses.aliases(site)),
-        "ehlo_keywords": ("cidr", shown.unmentioned(site, postfix, [*LOOPBACK, *site["networks"]])),
+    elsewhere = routes.made(site["routes"])
+    of_routes = routes.tables(elsewhere, site["routes"], (made["hostname"], f"localhost.{site['domains'][0]}"))
+    tables: dict[str, dict[str, str]] = {
+        "own_domains": dict.fromkeys(own, STRANGER),
+        "transport_maps": of_routes.pop("transports") | own,
+        "virtual_aliases": addresses.aliases(site),
+        "ehlo_keywords": shown.unmentioned(site, postfix, [*LOOPBACK, *site["networks"]]),
+        **of_routes,
     }
+    if site["signed_domains"]:
+        tables["signed_domains"] = {form: "OK" for domain in site["signed_domains"] for form in routes.forms(domain)}
     if site["shared_addresses"]:
-        shared = site["shared_addresses"].items()
-        tables["shared_addresses"] = (indexed, {address.lower(): ", ".join(logins) for address, logins in shared})
+        tables["shared_addresses"] = addresses.shared(site)
     maps = [
-        {"name": name, "type": kind, "entries": entries, "secret": False} for name, (kind, entries) in tables.items()
+        {
+            "name": name,
+            "type": "cidr" if name == "ehlo_keywords" else indexed,
+            "entries": entries,
+            "secret": name == routes.PASSWORDS,
+        }
+        for name, entries in tables.items()
     ]
+    maps += [{"type": indexed, "secret": False, **table} for table in clients.tables(site["clients"])]
     for name, table in site["postfix"]["maps"].items():
         maps.append({"name": name, "type": indexed, "secret": False, **table})
     given = f"{directory}/tls/given.pem" if "chain" in site["tls"] else postfix["certificate"]
@@ -279,6 +276,8 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
     return {
         "maps": {table["name"]: {**table, "path": f"{directory}/{table['name']}"} for table in maps},
         "services": {name: service for name, service in services.items() if service is not None},
+        "routes": elsewhere,
+        "smart_host": routes.smart_host(elsewhere),
         "recipient_map": f"{directory}/people-{slug}.ldap",
         "sender_map": f"{directory}/senders-{slug}.ldap",
         "group_map": f"{directory}/groups-{slug}.ldap",

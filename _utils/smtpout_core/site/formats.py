@@ -144,6 +144,19 @@ def _mail_address(text: str) -> str | None:
     return _domain(domain)
 
 
+def _route(text: str) -> str | None:
+    """transport(5), TABLE SEARCH ORDER: a domain, or what is below one."""
+    return None if text == "default" else _domain(text.removeprefix("."))
+
+
+def _sender(text: str) -> str | None:
+    """An address, or all of a domain, of characters that mean nothing else in main.cf, where clients are told of it."""
+    local, at, domain = text.rpartition("@")
+    if not at or not re.fullmatch(r"[A-Za-z0-9.!#%&'*+/=?^_`|~-]*", local):
+        return ""
+    return _domain(domain)
+
+
 def _selector(text: str) -> str | None:
     """RFC 6376 section 3.1: sub-domains joined by dots."""
     return _labels(text)
@@ -382,7 +395,9 @@ _FORMATS: dict[str, tuple[str, Callable[[str], str | None]]] = {
     "nexthop": ("a nexthop such as smtp:[192.0.2.25]:25", _nexthop),
     "password": ("a password of at most 127 bytes without outer blanks", _password),
     "path": ("an absolute path such as /etc/ssl/certs/ca.pem", _path),
+    "route": ("default, a domain, or a dot and a domain for what is below it, such as .example.com", _route),
     "selector": ("a selector such as s2026", _selector),
+    "sender": ("an address, or @ and a domain for all of it, such as scanner@example.com", _sender),
     "single-line": ("one line of text", _single_line),
     "size": ("a size such as 25M", _size),
     "socket": ("a socket such as unix:/run/opendkim.sock or inet:8891@localhost", _socket),

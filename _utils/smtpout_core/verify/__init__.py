@@ -16,15 +16,16 @@ from smtpout_core.daemons.watch import record
 from smtpout_core.directory import ask
 from smtpout_core.errors import Doubt, RelayError
 from smtpout_core.host import Host
+from smtpout_core.site import routes as routing
 from smtpout_core.site.rules.promises import not_promised
 from smtpout_core.site.services import of_old_devices
-from smtpout_core.verify import ageing, filters, logins, postfix
+from smtpout_core.verify import ageing, filters, logins, pillar, postfix
 
 ASKED = ("saslauthd", "clamd", "clamav-milter", "opendkim", "postfix", "watch")
 """Daemons of whom more is asked than whether they run."""
 
 ROUTES = 32
-"""Of the delivery layer's, that are asked."""
+"""Of the delivery layer's, and of others', that are asked."""
 
 
 class Check(NamedTuple):
@@ -96,6 +97,9 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
     asked.append(Check("logins are checked", settings["saslauthd"]["service"], partial(logins.daemon, settings)))
     if "mail_is_handed_on" not in not_promised(settings):
         asked.append(Check("the delivery layer answers", "", partial(_delivery, settings), own=False))
+        if others := _others_routes(settings):
+            seen = partial(_served, settings, others)
+            asked.append(Check("the servers that routes lead to answer", "", seen, own=False))
         asked.append(Check("mail gets out", "", partial(_outside, settings), own=False))
     asked += [Check(sentence, "", ask, own=False) for sentence, ask in ageing.checks(settings)]
     if settings["watch"]["enabled"]:
@@ -159,8 +163,19 @@ def _directory(settings: dict[str, Any]) -> str:
 
 def _delivery(settings: dict[str, Any]) -> str:
     """Return where the delivery layer answers; what doesn't is asked again by Postfix, and its mail waits."""
-    routes = dict.fromkeys(settings["postfix"]["maps"]["transport_maps"]["entries"].values())
-    served, silent = _asked(settings, list(routes)[:ROUTES])
+    ways = settings["postfix"]["maps"]["transport_maps"]["entries"]
+    return _served(settings, list(dict.fromkeys(ways[domain] for domain in settings["domains"] if domain in ways)))
+
+
+def _others_routes(settings: dict[str, Any]) -> list[str]:
+    """Return the servers of routes to others' domains; where all other mail goes is asked by itself."""
+    routes = [route for route in settings["postfix"]["routes"] if route["domain"] != routing.DEFAULT]
+    return list(dict.fromkeys(server for route in routes for server in route["servers"]))
+
+
+def _served(settings: dict[str, Any], routes: Sequence[str]) -> str:
+    """Return which servers of routes answer; what doesn't is asked again by Postfix, and its mail waits."""
+    served, silent = _asked(settings, routes[:ROUTES])
     if silent:
         raise Doubt("\n".join(silent))
     return ", ".join(served) or "no route of the site's leads to a server"
@@ -187,12 +202,11 @@ def _outside(settings: dict[str, Any]) -> str:
 def _asked(settings: dict[str, Any], routes: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return which servers of routes greet, and what the others say; all are asked at once."""
 
-    def ask(asked: tuple[nexthop.Nexthop, str, bool]) -> tuple[str, str]:
-        target, program, encrypted = asked
+    def ask(asked: nexthop.Target) -> tuple[str, str]:
         try:
-            return nexthop.ask(target, program, encrypted=encrypted), ""
+            return nexthop.ask(asked.nexthop, asked.program, encrypted=asked.encrypted, login=asked.login), ""
         except RelayError as error:
-            return "", f"{target} doesn't take mail, which waits in the queue: {error}"
+            return "", f"{asked.nexthop} doesn't take mail, which waits in the queue: {error}"
 
     targets = list(nexthop.targets(settings, routes))
     with ThreadPoolExecutor(max(1, len(targets))) as pool:
@@ -213,11 +227,15 @@ def _risks(settings: dict[str, Any]) -> list[tuple[str, str]]:
     if settings["authentication"]["clear_text_on_25"]:
         seen = "smtpout:authentication:clear_text_on_25 lets them cross the network in clear text"
         risks.append(("passwords are encrypted on port 25", seen))
-    if taken_back := [name for name, kept in settings["promises"].items() if not kept]:
+    taken_back = [name for name, kept in settings["promises"].items() if not kept]
+    if taken_back:
         from smtpout_core.promises import derived
 
         sentences = {promise.name: promise.sentence for promise in derived.everything(settings)}
-        risks += [(sentences[name], f"smtpout:promises:{name} takes it back") for name in taken_back]
+        risks += [
+            (sentences[name], f"smtpout:promises:{name} takes it back") for name in taken_back if name in sentences
+        ]
+    risks += pillar.risks(settings)
     clear = [server for server in settings["directory"]["servers"] if server.startswith("ldap://")]
     if clear and not settings["directory"].get("start_tls"):
         seen = f"{', '.join(clear)} gets them in clear text: ldaps:// or smtpout:directory:start_tls would not"

@@ -26,6 +26,10 @@ def master(service: str, **options: Any) -> dict[str, Any]:
     return {"postfix": {"master": {service: {"options": options}}}}
 
 
+CLIENTS = [
+    {"networks": ["172.16.30.0/24"], "senders": ["scanner@domain01.dom"], "tls": True},
+    {"networks": ["172.16.31.7/32"], "senders": ["@domain02.dom", "alarm@device.example"], "outside": True},
+]
 # What a site sets, by the promise that it breaks, among others perhaps.
 BROKEN = {
     "strangers_reach_users": main(smtpd_client_restrictions="permit_mynetworks, reject"),
@@ -34,6 +38,10 @@ BROKEN = {
     "strangers_do_not_send_as_the_site": main(smtpd_sender_restrictions=""),
     "unknown_recipients_are_refused": main(relay_recipient_maps=""),
     "servers_send": main(mynetworks="127.0.0.0/8, [::1]/128"),
+    "clients_send_as_they_may": {
+        "clients": CLIENTS,
+        **main(smtpd_sender_restrictions={"prepend": "check_client_access static:OK"}),
+    },
     "programs_send": main(mynetworks="127.0.0.0/8, 172.16.10.0/24"),
     "users_send": master("submission/inet", smtpd_relay_restrictions="reject"),
     "users_log_in": main(smtpd_sasl_path="elsewhere", cyrus_sasl_config_path="/nowhere"),
@@ -55,15 +63,27 @@ def test_the_pillar_knows_each_promise_by_its_sentence(settings: Settings) -> No
         name: known["description"].removesuffix(" Default, true.").partition(" (with")[0].rstrip(".")
         for name, known in schema["properties"]["promises"]["properties"].items()
     }
-    assert written == {each.name: each.sentence for each in derived.everything(settings(load("default")["smtpout"]))}
+    made = settings({**load("default")["smtpout"], "clients": CLIENTS})
+    assert written == {each.name: each.sentence for each in derived.everything(made)}
     assert set(written) == set(BROKEN)
 
 
 @real
-def test_a_right_site_keeps_all(site: Callable[..., Site]) -> None:
-    verdicts = site().verdicts()
+@pytest.mark.parametrize("clients", [[], CLIENTS], ids=["without clients", "with clients"])
+def test_a_right_site_keeps_all(site: Callable[..., Site], clients: list[dict[str, Any]]) -> None:
+    verdicts = site(clients=clients).verdicts()
     assert {name: verdict.seen for name, verdict in verdicts.items() if verdict.outcome is not Outcome.KEPT} == {}
     assert all(verdict.promise.questions for verdict in verdicts.values())
+
+
+@real
+def test_a_domain_that_is_signed_here_alone_is_asked(site: Callable[..., Site], keys: dict[str, str]) -> None:
+    own = {"domains": {"news.example": {"key_file": keys["domain01.dom"]}}}
+    verdicts = site(signed_domains=["news.example"], opendkim=own).verdicts()
+    for name in ("mail_is_signed", "strangers_are_not_signed"):
+        promise = verdicts[name].promise
+        assert verdicts[name].outcome is Outcome.KEPT, verdicts[name].seen
+        assert any("postmaster@news.example" in (each.sender, each.author) for each in promise.questions)
 
 
 @real

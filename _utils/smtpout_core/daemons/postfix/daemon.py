@@ -9,13 +9,14 @@ from typing import Any
 from smtpout_core import files
 from smtpout_core.change.parts import Daemon, File, Part, Probe, Trial
 from smtpout_core.daemons.groups import Membership
-from smtpout_core.daemons.postfix import check, listen, named, start
+from smtpout_core.daemons.postfix import check, listen, named, nexthop, start
 from smtpout_core.daemons.postfix.certificate import SelfMade
 from smtpout_core.daemons.postfix.given import Chain, Names
 from smtpout_core.daemons.postfix.table import Aliases, Table
 from smtpout_core.directory import ask
 from smtpout_core.errors import RelayError
 from smtpout_core.host import Host
+from smtpout_core.site.rules.promises import not_promised
 
 
 def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
@@ -48,7 +49,10 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
                     },
                 ),
             ),
-            trials=(Trial("Postfix's user can read the directory's authorities", *_authorities(settings)),),
+            trials=(
+                Trial("Postfix's user can read the directory's authorities", *_authorities(settings)),
+                *_logins(settings),
+            ),
             reads=tuple(
                 path for path in files.plain([*facts["read_files"], *named.by_the_site(facts)]) if path not in own
             ),
@@ -72,24 +76,48 @@ def _authorities(settings: dict[str, Any]) -> tuple[list[Any], Callable[[], None
     return [*paths, *ask.held_authority(settings).values()], read
 
 
+def _logins(settings: dict[str, Any]) -> Iterator[Trial]:
+    """Yield what asks each server that the relay logs in at, before mail goes there, whether it offers a login.
+
+    Postfix goes on without where it doesn't; that the login itself is taken shows where mail is handed on.
+    """
+    if "mail_is_handed_on" in not_promised(settings):
+        return
+    for route in settings["postfix"]["routes"]:
+        if route["login"]:
+
+            def offered(route: dict[str, Any] = route) -> None:
+                faults = []
+                for server in map(nexthop.read, route["servers"]):
+                    try:
+                        nexthop.ask(server, "smtp", encrypted=True, login=True)
+                    except RelayError as error:
+                        faults.append(f"smtpout:routes:{route['domain']}: {server}: {error}")
+                if len(faults) == len(route["servers"]):
+                    raise RelayError("\n".join(faults))
+
+            yield Trial(f"{route['nexthop']} offers a login", [route["nexthop"], route["tls"]], offered)
+
+
 def _files(settings: dict[str, Any]) -> Iterator[File]:
     facts = settings["postfix"]
     secret = {"mode": "0640", "group": facts["user"], "secret": True}
     yield _file(f"{facts['directory']}/main.cf", "main.cf")
     yield _file(f"{facts['directory']}/master.cf", "master.cf")
     asked = ("which recipients of the site exist", "recipient_filter", "result_attribute")
-    yield _file(facts["recipient_map"], "ldap.cf", context=_lookup(*asked), **secret)
+    yield _file(facts["recipient_map"], "ldap.cf", context=_lookup(*asked, "own_domains"), **secret)
     asked = ("who of the site has such an address", *asked[1:])
-    yield _file(facts["postmaster_map"], "ldap.cf", context={**_lookup(*asked), "format": "%S"}, **secret)
+    yield _file(facts["postmaster_map"], "ldap.cf", context=_lookup(*asked, "own_domains") | {"format": "%S"}, **secret)
     yield _file(facts["postmaster_names"], "postmasters.regexp", context={"part": 1})
     yield _file(facts["postmaster_domains"], "postmasters.regexp", context={"part": 3})
     if settings["directory"]["senders"] == "own":
+        of = [name for name in ("own_domains", "signed_domains") if name in facts["maps"]]
         asked = ("who may send with an address", "owner_filter", "login_attributes")
-        yield _file(facts["sender_map"], "ldap.cf", context=_lookup(*asked), **secret)
+        yield _file(facts["sender_map"], "ldap.cf", context=_lookup(*asked, *of), **secret)
         yield _file(facts["sender_names"], "senders.regexp")
         if settings["directory"]["delegates"] == "group_members":
             asked = ("which group has an address", "group_filter", "group_attribute")
-            yield _file(facts["group_map"], "ldap.cf", context=_lookup(*asked), **secret)
+            yield _file(facts["group_map"], "ldap.cf", context=_lookup(*asked, *of), **secret)
             asked = ("who is in a group", "member_filter", "login_attributes")
             yield _file(facts["member_map"], "ldap.cf", context=_lookup(*asked), **secret)
     if settings["clamav"]["enabled"] and settings["clamav"]["on_unscannable"] == "Accept":
@@ -102,8 +130,8 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
     yield _file(f"/etc/systemd/system/{facts['unit']}.service.d/smtpout.conf", "postfix.service", restart=True)
 
 
-def _lookup(purpose: str, query: str, result: str) -> dict[str, str]:
-    return {"purpose": purpose, "query": query, "result": result}
+def _lookup(purpose: str, query: str, result: str, *domains: str) -> dict[str, Any]:
+    return {"purpose": purpose, "query": query, "result": result, "domains": domains}
 
 
 def _file(path: str, source: str, **named: Any) -> File:

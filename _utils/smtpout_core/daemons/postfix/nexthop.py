@@ -1,4 +1,4 @@
-"""Ask the servers that a site hands its mail to whether they greet, and offer TLS where that is wanted.
+"""Ask the servers that a site hands its mail to whether they greet, and offer TLS, and a login, where that is wanted.
 
 A nexthop is written as transport(5) has it: ``smtp:[172.16.11.96]:25``, ``lmtp:unix:/run/lmtp``, ``relay:domain.dom``.
 """
@@ -26,6 +26,15 @@ SUBMISSIONS = 465
 
 ENCRYPTED = ("encrypt", "dane-only", "fingerprint", "verify", "secure")
 """Levels of TLS without which no mail is given (postconf(5), smtp_tls_security_level)."""
+
+
+class Target(NamedTuple):
+    """A nexthop, the program that goes there, whether only by TLS, and whether it logs in."""
+
+    nexthop: Nexthop
+    program: str
+    encrypted: bool
+    login: bool = False
 
 
 class Nexthop(NamedTuple):
@@ -66,8 +75,8 @@ def read(written: str, program: str = "smtp", queue: str = "/var/spool/postfix")
     return Nexthop(transport, host, port or default, looked_up=program != "lmtp")
 
 
-def targets(settings: dict[str, Any], routes: Iterable[str]) -> Iterator[tuple[Nexthop, str, bool]]:
-    """Yield the nexthop of each route that leads to a server, the program that goes there, and whether only by TLS.
+def targets(settings: dict[str, Any], routes: Iterable[str]) -> Iterator[Target]:
+    """Yield the nexthop of each route that leads to a server, with what the site says of it.
 
     :param settings: the site's, which runs.
     :param routes: of its table, with their transports.
@@ -75,27 +84,32 @@ def targets(settings: dict[str, Any], routes: Iterable[str]) -> Iterator[tuple[N
     facts = settings["postfix"]
     levels = [f"{program}_tls_security_level" for program in ("smtp", "lmtp")]
     said = conf.values(facts["directory"], "queue_directory", *levels)
+    own = {server: route for route in facts["routes"] for server in route["servers"]}
     for route in routes:
         service = facts["services"].get(f"{route.partition(':')[0]}/unix", {})
         program = service.get("command", "-").split()[0]
         if (name := f"{program}_tls_security_level") in levels:
             level = service.get("options", {}).get(name, said[name])
-            yield read(route, program, said["queue_directory"]), program, level in ENCRYPTED
+            known = own.get(route, {})
+            encrypted = known["tls"] in ("encrypt", "verified") if known.get("policy") else level in ENCRYPTED
+            nexthop = read(route, program, said["queue_directory"])
+            yield Target(nexthop, program, encrypted, known.get("login", False))
 
 
-def ask(nexthop: Nexthop, program: str, *, encrypted: bool) -> str:
+def ask(nexthop: Nexthop, program: str, *, encrypted: bool, login: bool = False) -> str:
     """Return which host of a nexthop serves.
 
     :param nexthop: which.
     :param program: smtp or lmtp, which the transport runs.
     :param encrypted: Postfix gives it no mail without TLS.
+    :param login: Postfix logs in; where it can't, it goes on without, and the server may refuse the mail for good.
     :raises RelayError: none serves; what each says.
     """
     faults = []
     for host in hosts(nexthop)[:HOSTS]:
         where = host if host.startswith("/") else f"{host}:{nexthop.port}"
         try:
-            _greeted(host, nexthop, program, encrypted)
+            _greeted(host, nexthop, program, encrypted, login)
         except (OSError, UnicodeError, smtplib.SMTPException) as error:  # what is no name has no IDNA form
             faults.append(f"{where}: {error}")
         else:
@@ -124,7 +138,7 @@ def hosts(nexthop: Nexthop) -> list[str]:
     return found
 
 
-def _greeted(host: str, nexthop: Nexthop, program: str, encrypted: bool) -> None:
+def _greeted(host: str, nexthop: Nexthop, program: str, encrypted: bool, login: bool) -> None:
     """Raise where a host doesn't greet well."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # whom it trusts is Postfix's to say
@@ -145,6 +159,10 @@ def _greeted(host: str, nexthop: Nexthop, program: str, encrypted: bool) -> None
             _good("STARTTLS", client.starttls(context=context))
         elif encrypted and not isinstance(client, smtplib.SMTP_SSL):
             raise smtplib.SMTPNotSupportedError("it offers no STARTTLS, without which it gets no mail")
+        if login:
+            client.ehlo_or_helo_if_needed()
+            if not client.has_extn("auth"):
+                raise smtplib.SMTPNotSupportedError("it offers no login, without which it may refuse mail for good")
 
 
 def _good(command: str, reply: tuple[int, bytes]) -> None:

@@ -76,6 +76,7 @@ def known(settings: dict[str, Any], host: Host) -> bytes:
         | {"freshclam": {**clamav["freshclam"], "options": {}}},
         "saslauthd": {**settings["saslauthd"], "options": {}},
         "tls": {**_without_pem(tls), "names": {name: _without_pem(own) for name, own in tls["names"].items()}},
+        "routes": {},
         "verify": {name: value for name, value in settings["verify"].items() if name != "password"},
         "postfix": {**postfix, "main": {}, "master": {}, "maps": {"transport_maps": postfix["maps"]["transport_maps"]}},
         "watch": {**settings["watch"], "enabled": False},  # it doesn't look at itself

@@ -9,12 +9,24 @@ from __future__ import annotations
 from typing import Any
 
 from smtpout_core.site import schema
-from smtpout_core.site.rules import agreed, clamav, directory, identity, networks, opendkim, postfix, promises, tls
+from smtpout_core.site.rules import (
+    agreed,
+    clamav,
+    clients,
+    directory,
+    identity,
+    networks,
+    opendkim,
+    postfix,
+    promises,
+    routes,
+    tls,
+)
 from smtpout_core.site.rules.finding import MASKED, Site
 
 RULES = [
     rule
-    for room in (identity, networks, directory, opendkim, agreed, clamav, postfix, tls, promises)
+    for room in (identity, networks, clients, directory, opendkim, agreed, clamav, postfix, routes, tls, promises)
     for rule in room.RULES
 ]
 

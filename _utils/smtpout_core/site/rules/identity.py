@@ -17,10 +17,11 @@ FILLERS = {"localdomain", "localdomain4", "localdomain6", "localhost", "invalid"
 
 def _domains_in_either_case(site: Site, _facts: dict[str, Any]) -> Found:
     """DNS, Postfix's maps and DKIM compare domains without case (RFC 4343)."""
-    lists = [("domains", list(enumerate(site["domains"])))]
+    lists = [(key, list(enumerate(site[key]))) for key in ("domains", "signed_domains")]
     lists += [
         (f"{room}:domains", [(name, name) for name in site[room]["domains"]]) for room in ("delivery", "opendkim")
     ]
+    lists.append(("routes", [(name, name) for name in site["routes"]]))
     for path, items in lists:
         first: dict[str, Any] = {}
         for key, domain in items:
@@ -31,20 +32,37 @@ def _domains_in_either_case(site: Site, _facts: dict[str, Any]) -> Found:
 
 def _strange_domains(site: Site, facts: dict[str, Any]) -> Found:
     """What is said of a domain that isn't the site's would never be used."""
-    own = {domain.lower() for domain in site["domains"]}
+    delivered = {domain.lower() for domain in site["domains"]}
+    signed = {domain.lower() for domain in site["signed_domains"]}
     relay = (site.get("hostname") or facts["grains"]["fqdn"]).lower()  # it has a key, and is no mail domain
     hints = HINTS
-    for room in ("delivery", "opendkim"):
+    for room, own in (("delivery", delivered), ("opendkim", delivered | signed)):
         for domain in site[room]["domains"]:
             if domain.lower() not in own and (room, domain.lower()) != ("opendkim", relay):
                 near = difflib.get_close_matches(domain.lower(), own, 1) if hints else []
                 hints = max(hints - 1, 0)
                 hint = f"; did you mean {near[0]}?" if near else ""
+                right = {
+                    "delivery": "; where mail to others' domains goes is said in smtpout:routes",
+                    "opendkim": ", or to smtpout:signed_domains where its mail is delivered elsewhere",
+                }[room]
                 yield (
                     f"{room}:domains:{domain}",
                     domain,
-                    f"is not one of smtpout:domains; add it there or remove it here{hint}",
+                    f"is not one of smtpout:domains; add it there or remove it here{right}{hint}",
                 )
+
+
+def _signed_elsewhere(site: Site, _facts: dict[str, Any]) -> Found:
+    """The site's own domains are signed for anyway, and delivered here."""
+    own = {domain.lower() for domain in site["domains"]}
+    for index, domain in enumerate(site["signed_domains"]):
+        if domain.lower() in own:
+            yield (
+                f"signed_domains:{index}",
+                domain,
+                "is one of smtpout:domains, which are signed for, too; remove one",
+            )
 
 
 def _hostname(site: Site, facts: dict[str, Any]) -> Found:
@@ -94,7 +112,8 @@ def _led_elsewhere(site: Site, facts: dict[str, Any]) -> Found:
 
 RULES: list[Rule] = [
     (_led_elsewhere, ("hostname", "domains", "administrators", "aliases")),
-    (_domains_in_either_case, ("domains", "delivery:domains", "opendkim:domains")),
-    (_strange_domains, ("domains", "delivery:domains", "opendkim:domains")),
+    (_domains_in_either_case, ("domains", "signed_domains", "delivery:domains", "opendkim:domains", "routes")),
+    (_strange_domains, ("domains", "signed_domains", "delivery:domains", "opendkim:domains")),
+    (_signed_elsewhere, ("domains", "signed_domains")),
     (_hostname, ("hostname", "domains")),
 ]

@@ -20,6 +20,8 @@ def _wide_networks(site: Site, _facts: dict[str, Any]) -> Found:
     """Who is in these networks relays, or has mail signed, without logging in."""
     named = [(f"networks:{index}", network) for index, network in enumerate(site["networks"])]
     named += [(f"opendkim:trusted_hosts:{index}", host) for index, host in enumerate(site["opendkim"]["trusted_hosts"])]
+    for number, client in enumerate(site["clients"]):
+        named += [(f"clients:{number}:networks:{index}", each) for index, each in enumerate(client["networks"])]
     named += [("postfix:main:mynetworks", word) for word in words(site["postfix"]["main"].get("mynetworks"))]
     alone = False
     for path, text in named:
@@ -56,5 +58,5 @@ def _wide_together(networks: Iterable[_Network]) -> Iterator[_Network]:
 
 
 RULES: list[Rule] = [
-    (_wide_networks, ("networks:", "opendkim:trusted_hosts:", "postfix:main:mynetworks")),
+    (_wide_networks, ("networks:", "clients", "opendkim:trusted_hosts:", "postfix:main:mynetworks")),
 ]

@@ -18,7 +18,7 @@ def _keys(site: Site, _facts: dict[str, Any]) -> Found:
     signing = site["opendkim"]
     own = {domain.lower(): key for domain, key in signing["domains"].items()}
     written = {domain.lower(): domain for domain in signing["domains"]}
-    for domain in site["domains"]:
+    for domain in (*site["domains"], *site["signed_domains"]):
         selector = own.get(domain.lower(), {}).get("selector", signing["selector"])
         if len(f"{selector}._domainkey.{domain}") > 253:
             path = f"domains:{written[domain.lower()]}:" if "selector" in own.get(domain.lower(), {}) else ""
@@ -34,6 +34,11 @@ def _keys(site: Site, _facts: dict[str, Any]) -> Found:
                 yield f"opendkim:domains:{domain}:key_file", key["key_file"], f"is that of {where}, with another key"
 
 
+def _signed(site: Site, _facts: dict[str, Any]) -> Found:
+    if site["signed_domains"] and not site["opendkim"]["enabled"]:
+        yield "signed_domains", None, "has no effect while smtpout:opendkim:enabled is false; remove one of them"
+
+
 def _unusable(pem: str) -> str | None:
     try:
         key = private_key.read(pem.encode())
@@ -45,5 +50,6 @@ def _unusable(pem: str) -> str | None:
 
 
 RULES: list[Rule] = [
-    (_keys, ("domains", "opendkim:selector", "opendkim:domains")),
+    (_keys, ("domains", "signed_domains", "opendkim:selector", "opendkim:domains")),
+    (_signed, ("signed_domains", "opendkim:enabled")),
 ]

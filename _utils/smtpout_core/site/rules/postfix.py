@@ -24,6 +24,11 @@ MADE = {
     "ehlo_keywords": "smtpout:networks",
     "shared_addresses": "smtpout:shared_addresses",
     "tls_names": "smtpout:tls:names",
+    "signed_domains": "smtpout:signed_domains",
+    "route_tls": "smtpout:routes",
+    "route_passwords": "smtpout:routes",
+    "clients_senders": "smtpout:clients",
+    "clients_outside": "smtpout:clients",
 }
 
 # Parameters that Postfix doesn't look at beside another that main.cf has (postconf(5)), and what is to be set instead.
@@ -37,6 +42,11 @@ UNHEARD = {
     "smtp_tls_security_level": (("use_tls", "enforce_tls"), "smtp_", "set smtp_tls_security_level"),
     "mynetworks": (("style",), "mynetworks_", "set smtpout:networks"),
 }
+
+
+def made_by(name: str) -> str:
+    """Return the key that the formula makes a map of that name from; an empty text for a map of the site's own."""
+    return "smtpout:clients" if re.fullmatch(r"clients_\d+", name) else MADE.get(name, "")
 
 
 def port(service: str) -> str:
@@ -153,6 +163,8 @@ def _nexthops(site: Site, facts: dict[str, Any]) -> Found:
     ports = {port(name) for name in names if name.endswith("/inet")}
     written = {"delivery:nexthop": site["delivery"]["nexthop"]}
     written |= {f"delivery:domains:{domain}": hop for domain, hop in site["delivery"]["domains"].items()}
+    routes = site["routes"].items()
+    written |= {f"routes:{domain}:nexthop": route["nexthop"] for domain, route in routes if "nexthop" in route}
     for path, nexthop in written.items():
         bare = nexthop.startswith("[") or ":" not in nexthop
         transport, _, destinations = ("smtp", "", nexthop) if bare else nexthop.partition(":")
@@ -168,7 +180,7 @@ def _nexthops(site: Site, facts: dict[str, Any]) -> Found:
         elif transport in {"", "smtp", "relay"}:
             for host, number in _hosts(destinations):
                 if host in own and PORTS.get(number, number) in ports:
-                    yield path, nexthop, "is this relay itself: mail would go in circles; name the delivery layer"
+                    yield path, nexthop, "is this relay itself: mail would go in circles; name the server that takes it"
 
 
 def _hosts(destinations: str) -> Iterator[tuple[str, str]]:
@@ -184,8 +196,8 @@ def _maps(site: Site, facts: dict[str, Any]) -> Found:
     if indexed in missing:
         yield "postfix:map_type", indexed, f"this platform's Postfix has no such maps; right is {stock}"
     for name, table in site["postfix"]["maps"].items():
-        if name in TAKEN or name in MADE:
-            right = f"{MADE[name]} makes it" if name in MADE else "Postfix has something of that name"
+        if name in TAKEN or (maker := made_by(name)):
+            right = "Postfix has something of that name" if name in TAKEN else f"{maker} makes it"
             yield f"postfix:maps:{name}", None, f"can't be a map of the site's: {right}"
         if table.get("type") in missing:
             yield f"postfix:maps:{name}:type", table["type"], f"this platform's Postfix has none; right is {stock}"
@@ -203,6 +215,6 @@ RULES: list[Rule] = [
     (_services, ("authentication", "postfix:master")),
     (_ports, ("authentication", "postfix:master", *_SOCKETS)),
     (_old_devices, ("authentication",)),
-    (_nexthops, ("hostname", "delivery", "authentication", "postfix:master")),
+    (_nexthops, ("hostname", "delivery", "routes", "authentication", "postfix:master")),
     (_maps, ("postfix:maps", "postfix:map_type")),
 ]

@@ -1,0 +1,252 @@
+"""Who and what a site's promises are asked as: clients, users, addresses, and the questions that many of them share."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from smtpout_core.daemons.postfix.smtp import OUTSIDE
+from smtpout_core.directory.people import Person
+from smtpout_core.promises.promise import (
+    MESSAGES,
+    SENDMAIL,
+    SERVERS,
+    SUBMISSION,
+    SUBMISSIONS,
+    Content,
+    End,
+    Question,
+)
+from smtpout_core.site import routes as routing
+from smtpout_core.site.rules.postfix import port
+from smtpout_core.site.services import of_old_devices
+
+# Addresses that nobody has (RFC 5737, RFC 3849): of clients from outside, the first that is none of the site's own.
+STRANGERS = {4: ("203.0.113.9", "198.51.100.9", "192.0.2.9"), 6: ("2001:db8::9", "2001:db8:ffff::9")}
+HERE = ("127.0.0.1", "::1")
+YES = (True, "yes")
+NOBODY = f"nobody-{secrets.token_hex(6)}"
+"""A local part, and a login, that nobody has; the same for as long as this process lives: answers can be compared."""
+SAMPLE, MANY = 3, 32
+"""Domains that messages are sent for, and domains and networks that are asked for up to RCPT, where a site has more."""
+
+
+class Posed:
+    """Who and what the questions are made of."""
+
+    def __init__(self, settings: dict[str, Any], people: Sequence[Person], versions: Collection[int]) -> None:
+        self.settings = settings
+        self.people = people
+        self.shared = {address.lower(): logins for address, logins in settings["shared_addresses"].items()}
+        self.domains = sample(settings["domains"])
+        self.many_domains = sample(settings["domains"], MANY)
+        self.signed_elsewhere = sample(settings["signed_domains"])
+        self.postmaster = f"postmaster@{settings['domains'][0]}"
+        networks = [ipaddress.ip_network(each) for each in settings["networks"]]
+        trusted = [each for each in networks if each.version in versions]
+        of_clients = [ipaddress.ip_network(net) for each in settings["clients"] for net in each["networks"]]
+        networks += of_clients
+        self.servers = [first(each) for each in sample(trusted, MANY)]
+        self.clients = [
+            (first(network), each)
+            for each in sample(settings["clients"], MANY)
+            for network in map(ipaddress.ip_network, each["networks"][:1])
+            if network.version in versions
+        ]
+        self.here = [each for each in HERE if ipaddress.ip_address(each).version in versions]
+        unknown = {
+            version: [each for each in known if not any(ipaddress.ip_address(each) in net for net in networks)]
+            for version, known in STRANGERS.items()
+        }
+        self.strangers = [unknown[version][0] for version in sorted(versions) if unknown[version]]
+        services = settings["postfix"]["services"]
+        ports = {port(name) for name in services if name.endswith("/inet")}
+        doors = [SUBMISSION, SUBMISSIONS, *filter(None, [of_old_devices(settings)])]
+        self.users_doors = [each for each in doors if port(each) in ports]
+        self.login_doors = [*self.users_doors, SERVERS]
+        self.verifier = settings["verify"].get("user", "")
+        self.encrypted_doors = [
+            name for name, service in services.items() if service.get("options", {}).get("smtpd_tls_wrappermode") in YES
+        ]
+        self.open_doors = [
+            name
+            for name, service in services.items()
+            if name.endswith("/inet") and service["command"].split()[0] == "smtpd" and not on_loopback(name)
+        ]
+        self.without_users = "" if people else "the directory shows no user with a login and an address"
+        self.known: dict[str, tuple[str, str]] = {}
+        for user in people:
+            for each in user.addresses:
+                self.known.setdefault(each.rpartition("@")[2], (user.login, each))
+        nobody = [each for each in self.domains if each not in self.known]
+        self.without_some = f"the directory shows no user in {', '.join(nobody)}" if nobody else ""
+        self.without_others = self.without_users or ("" if people[1:] else "the directory shows only one user")
+
+    @property
+    def anywhere(self) -> list[str]:
+        """Recipients of each kind."""
+        return [OUTSIDE, *(user.addresses[0] for user in self.some(1))]
+
+    @property
+    def one_of_each(self) -> list[tuple[str, str]]:
+        """Login and address of a user in each of the site's domains that has one."""
+        return [self.known[domain] for domain in self.many_domains if domain in self.known]
+
+    def of_each_domain(self, clients: Sequence[str]) -> Iterator[Question]:
+        """Yield what these clients send with an address of each domain without a login."""
+        for client in clients:
+            for domain in self.many_domains:
+                yield Question(client, SERVERS, f"postmaster@{domain}", OUTSIDE)
+
+    def may_send(self, client: dict[str, Any]) -> str:
+        """Return an address that a client may send with."""
+        sender = str(client["senders"][0])
+        return f"postmaster{sender}" if sender.startswith("@") else sender
+
+    def of_clients(self) -> Iterator[Question]:
+        """Yield what clients with addresses of their own may do, and what they may not."""
+        for client, each in self.clients:
+            sender, encrypted = self.may_send(each), each["tls"]
+            within = [user.addresses[0] for user in self.some(1)]
+            for recipient in [*within, *([OUTSIDE] if each["outside"] else [])]:
+                yield Question(client, SERVERS, sender, recipient, encrypted=encrypted)
+                if encrypted:
+                    yield Question(client, SERVERS, sender, recipient, End.REFUSED)
+                for other in self._others_than(each):
+                    yield Question(client, SERVERS, other, recipient, End.REFUSED_FOR_GOOD, encrypted=encrypted)
+            if not each["outside"]:
+                yield Question(client, SERVERS, sender, OUTSIDE, End.REFUSED_FOR_GOOD, encrypted=encrypted)
+
+    def _others_than(self, client: dict[str, Any]) -> Iterator[str]:
+        """Yield addresses that a client may not send with: one of the site's, one of others', and nobody's."""
+        for address in (f"president@{self.domains[0]}", OUTSIDE, ""):
+            if not {address, f"@{address.rpartition('@')[2]}"} & set(client["senders"]):
+                yield address
+
+    def some(self, count: int) -> Sequence[Person]:
+        """Return so many users, or fewer where the directory has no more."""
+        return self.people[:count]
+
+    def others_addresses(self) -> Iterator[tuple[Person, str]]:
+        """Yield a user and an address of another's, and one that nobody has."""
+        if not self.without_others:
+            user = self.people[0]
+            others = (each for person in self.people[1:] for each in person.addresses if each not in user.addresses)
+            strange = [each for each in others if user.login.lower() not in map(str.lower, self.shared.get(each, ()))]
+            yield from ((user, each) for each in strange[:1])
+            yield user, f"{NOBODY}@{self.domains[0]}"
+
+    def ways_in(self) -> Iterator[tuple[str, str, str, str, str]]:
+        """Yield each way by which mail comes in: client, door, sender, recipient, login."""
+        for client in (*self.servers[:1], *self.here[:1]):
+            yield client, SERVERS, self.postmaster, OUTSIDE, ""
+        yield HERE[0], SENDMAIL, self.postmaster, OUTSIDE, ""
+        for user in self.some(1):
+            for client in self.strangers[:1]:
+                yield client, SERVERS, OUTSIDE, user.addresses[0], ""
+                for door in self.users_doors:
+                    yield client, door, user.addresses[0], OUTSIDE, user.login
+
+    @property
+    def hides_nothing(self) -> bool:
+        """Whether users have no port, or the site shows all of them."""
+        return not (self.users_doors and any(self.settings["privacy"].values()))
+
+    def private(self) -> Iterator[Question]:
+        """Yield what users send, whose client and login stay inside."""
+        shown = self.settings["privacy"]
+        for client, door, sender, recipient, login in self.ways_in() if not self.hides_nothing else ():
+            if login:
+                kept = [(client, shown["hide_client"]), ("(Authenticated sender", shown["hide_login"])]
+                hidden = tuple(words for words, hide in kept if hide)
+                yield Question(client, door, sender, recipient, content=Content.PLAIN, login=login, hidden=hidden)
+
+    def signed(self) -> Iterator[Question]:
+        """Yield who sends what has to be signed, and by which selector."""
+        keys = {key["domain"]: (key["domain"], key["selector"]) for key in self.settings["opendkim"]["signing_keys"]}
+        for client, each in self.clients:
+            sender = self.may_send(each)
+            recipients = [OUTSIDE] if each["outside"] else [user.addresses[0] for user in self.some(1)]
+            for recipient in recipients if sender.rpartition("@")[2] in keys else ():
+                yield Question(
+                    client,
+                    SERVERS,
+                    sender,
+                    recipient,
+                    content=Content.PLAIN,
+                    signer=keys[sender.rpartition("@")[2]],
+                    encrypted=each["tls"],
+                )
+        for client, door, sender, recipient, login in self.ways_in():
+            domain = sender.rpartition("@")[2]
+            for each in [*self.domains, *self.signed_elsewhere] if not login and domain in keys else [domain]:
+                address = sender if login else f"postmaster@{each}"
+                contents = MESSAGES if each == self.domains[0] or login else MESSAGES[:1]
+                for content in contents if each in keys else ():
+                    yield Question(client, door, address, recipient, content=content, login=login, signer=keys[each])
+        relay = self.settings["hostname"].lower()
+        for key in self.settings["opendkim"]["signing_keys"]:
+            if relay in key["signs"]:
+                yield Question(
+                    HERE[0], SENDMAIL, f"root@{relay}", OUTSIDE, content=Content.PLAIN, signer=keys[key["domain"]]
+                )
+
+    def routed(self) -> Iterator[Question]:
+        """Yield mail that has to leave by the site's routes."""
+        ways = self.settings["postfix"]["maps"]["transport_maps"]["entries"]
+        routes = self.settings["postfix"]["routes"]
+        [client, *_] = [*self.servers, *self.here]
+        for domain in self.domains:
+            if domain in self.known:
+                yield Question(
+                    client,
+                    SERVERS,
+                    self.postmaster,
+                    self.known[domain][1],
+                    content=Content.PLAIN,
+                    routed=ways[domain],
+                )
+        named = self.settings["verify"].get("outside")
+        for recipient, key in [(OUTSIDE, ""), *([(f"postmaster@{named}", "")] if named else []), *self._of_routes()]:
+            way = routing.way(routes, recipient.rpartition("@")[2])
+            yield Question(
+                client, SERVERS, self.postmaster, recipient, content=Content.PLAIN, routed=way or "outside", key=key
+            )
+
+    def _of_routes(self) -> Iterator[tuple[str, str]]:
+        """Yield a recipient for each route that leads to a server, with its key; of a domain below one, whichever."""
+        for route in sample(self.settings["postfix"]["routes"], MANY):
+            domain = route["domain"]
+            if domain != routing.DEFAULT and route["servers"]:
+                yield f"postmaster@{'mail' if domain.startswith('.') else ''}{domain}", f"routes:{domain}"
+
+    def handed(self) -> Iterator[Question]:
+        """Yield mail that servers have to take; of the site's routes, one to a server is enough: each may log in."""
+        known = set()
+        for each in self.routed():
+            way = each.routed if each.key and each.routed != "outside" else each.recipient
+            if way not in known:
+                known.add(way)
+                yield replace(each, routed="", handed=True)
+
+
+def sample(values: Sequence[Any], most: int = SAMPLE) -> list[Any]:
+    """Return some of many: the first ones and the last. Maps treat the others as these."""
+    return list(values) if len(values) <= most else [*values[: most - 1], values[-1]]
+
+
+def first(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    """Return the first address of a network that a host may have; of a single host, that."""
+    return str(next(iter(network.hosts()), network[0]))
+
+
+def on_loopback(service: str) -> bool:
+    """Tell whether nobody from outside gets to a service, as it is bound to this host alone."""
+    host = service.removesuffix("/inet").rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
