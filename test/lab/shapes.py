@@ -31,7 +31,7 @@ def made(seed: int, token: str) -> bytes:
     drawn = random.Random(seed)  # noqa: S311 - no secret
     body, described = drawn.choice(BODIES)(drawn)
     headers = [f"X-Token: {token}", *described, *_headers(drawn)]
-    # Postfix completes a missing From:, but not beside a Resent-From: (cleanup(8)), of which no program makes a message.
+    # Postfix completes a missing From:, but not beside a Resent-From: (cleanup(8)), and nobody writes that.
     if drawn.random() < 0.95 or any(header.startswith("Resent-From") for header in headers):
         headers.append(f"From: {drawn.choice(FROMS).format(a=AUTHOR)}")
     drawn.shuffle(headers)
