@@ -28,7 +28,7 @@ def clients(borrowed: Applied) -> Applied:
     borrowed.lab.set_pillar(changed({"clients": CLIENTS, "networks": SERVERS}))
     said = borrowed.apply("clients")
     assert borrowed.failed("clients") == {}
-    assert "A trial of it kept 18 promises." in said[SITE]["comment"]
+    assert "A trial of it kept 19 promises." in said[SITE]["comment"]
     return borrowed
 
 
@@ -63,6 +63,16 @@ def test_a_printer_sends_with_no_other_address_and_is_told_with_which(clients: A
     answer = last(clients, PRINTER, sender, USER)
     assert answer.code == 554, answer
     assert "from here, send as scanner@domain01.dom only" in answer.text
+
+
+def test_what_a_printer_left_out_is_completed(clients: Applied) -> None:
+    message = mail.compose("scanner@domain01.dom", USER)
+    text = f"From: scanner@domain01.dom\nX-Of: Message-ID: {message['Message-ID']}\nSubject: scan\n\nOne page.\n"
+    answers = mail.session(clients.lab, address=PRINTER, sender="scanner@domain01.dom", recipients=[USER], message=text)
+    assert answers[-1].code == 250, answers
+    (copy,) = mail.arrived(clients.lab.host("delivery"), message)  # found by the words in X-Of:
+    assert copy["Message-ID"], copy.as_string()
+    assert copy["Date"], copy.as_string()
 
 
 def test_a_printer_does_not_send_to_outside(clients: Applied) -> None:
