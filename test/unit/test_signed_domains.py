@@ -12,7 +12,8 @@ NEWS = ["News.domain01.dom"]
 def test_it_has_a_key_and_owners_and_no_delivery(settings: Settings, site: dict[str, Any]) -> None:
     made = settings({**site, "signed_domains": NEWS})
     assert made["valid"], made["errors"]
-    assert [key["domain"] for key in made["opendkim"]["signing_keys"]] == [*made["domains"], "news.domain01.dom"]
+    keys = [key["domain"] for key in made["opendkim"]["signing_keys"]]
+    assert keys == [*made["domains"], "news.domain01.dom", made["hostname"]]
     maps = made["postfix"]["maps"]
     assert maps["signed_domains"]["entries"] == {"news.domain01.dom": "OK"}
     assert not any("news.domain01.dom" in maps[name]["entries"] for name in ("own_domains", "transport_maps"))
@@ -21,7 +22,8 @@ def test_it_has_a_key_and_owners_and_no_delivery(settings: Settings, site: dict[
 
 def test_its_key_may_be_said_as_any_others(settings: Settings, site: dict[str, Any]) -> None:
     site["opendkim"]["domains"] = {"news.domain01.dom": {"selector": "s2026"}}
-    assert settings({**site, "signed_domains": NEWS})["opendkim"]["signing_keys"][-1]["selector"] == "s2026"
+    keys = settings({**site, "signed_domains": NEWS})["opendkim"]["signing_keys"]
+    assert {key["domain"]: key["selector"] for key in keys}["news.domain01.dom"] == "s2026"
     (error,) = settings(site)["errors"]
     assert "or to smtpout:signed_domains where its mail is delivered elsewhere" in error
 
