@@ -89,6 +89,7 @@ smtpout:
       OversignHeaders: null
 
   promises:                                 # what it does not keep its word on
+    strangers_reach_the_postmaster: false   # of each domain
     strangers_do_not_send_as_the_site: false
     programs_send: false                    # over ::1
     viruses_are_stopped: false              # by sendmail(1): such mail passes no filter
