@@ -86,7 +86,8 @@ def test_a_secret_is_nowhere_but_where_its_daemon_reads_it(host: Host, suite: st
     password = load(suite)["smtpout"]["directory"]["bind_password"]
     paths = set(host.run("grep -rlsF -- %s " + " ".join(places), password).stdout.splitlines())
     owners = {"senders-mycompany.ldap", "directory-mycompany.ldap"} if suite == "default" else set()
-    expected = {"saslauthd.conf", "people-mycompany.ldap", "watch.json", "site.sls"} | owners
+    maps = {"people-mycompany.ldap", "postmasters-mycompany.ldap"}
+    expected = {"saslauthd.conf", "watch.json", "site.sls"} | maps | owners
     # Salt's cache holds the pillar; the generations (root's alone) are what earlier pillars had the daemons read.
     own = [
         path for path in paths if "/cache/salt/" not in path and not path.startswith("/var/lib/smtpout/generations/")

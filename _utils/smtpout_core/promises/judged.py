@@ -14,7 +14,7 @@ from smtpout_core.promises import world
 from smtpout_core.promises.chain import Arrived, Chain
 from smtpout_core.promises.followed import Seen
 from smtpout_core.promises.handing import Handed
-from smtpout_core.promises.promise import MESSAGES, Content, End, Outcome, Promise, Question, Verdict
+from smtpout_core.promises.promise import ANY, MESSAGES, Content, End, Outcome, Promise, Question, Verdict
 
 OF_THE_CLIENT = re.compile(r"cannot find your (?:reverse )?hostname|gr[ea]y-?list", re.IGNORECASE)
 """A refusal for what a trial's client doesn't have and a real one may: a name in DNS, patience."""
@@ -175,6 +175,11 @@ class Signers:
             if question.signer == ("", ""):
                 if own := sorted(set(made) & set(self.keys)):
                     return f"it leaves signed by {named(own[0])}"
+            elif question.signer == ANY:
+                if not (own := [signer for signer in made if signer in self.keys]):
+                    return "it leaves signed by nobody of the site's"
+                if said := self._verified(each.message, own[0]):
+                    return said
             elif question.signer not in made:
                 other = f"by {', '.join(map(named, made))}" if made else "by nobody"
                 return f"it leaves signed {other}, and should by {named(question.signer)}"
