@@ -64,8 +64,8 @@ class Question:
     :param content: what is sent.
     :param login: the name that the client has logged in with.
     :param routed: the transport and the nexthop that it has to leave by, as transport(5) writes them.
-    :param signer: domain and selector by which it has to be signed where it arrives; an empty text for neither, :data:`ANY`
-        for whichever of the site's.
+    :param signer: domain and selector by which it has to be signed where it arrives; an empty text for neither,
+        :data:`ANY` for whichever of the site's.
     :param handed: whether where it leaves to has to take it.
     :param author: of the message's ``From:``; the envelope's sender where it is left out.
     :param hidden: what no ``Received:`` of it says where it leaves.
