@@ -7,6 +7,7 @@ an error.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import time
@@ -27,6 +28,7 @@ HOLD = b"""# Put here by smtpout: what a package configures serves nobody. An ap
 ConditionPathExists=!/
 """
 PROPERTIES = "ActiveState,SubState,UnitFileState,NeedDaemonReload,NRestarts,InvocationID"
+SYSV_STOPPED = "/etc/rc[2-5].d/K[0-9][0-9]{}"
 TIMEOUT = 600  # seconds; clamd loads its signatures before it is ready, and systemd's own limits come first
 
 
@@ -93,6 +95,16 @@ def each(units: Sequence[str]) -> dict[str, dict[str, bool | None]]:
         }
         for unit, one in shown.items()
     }
+
+
+def half_disabled(unit: str) -> bool:
+    """Tell whether a unit's SysV script starts in no runlevel, as ``disable`` leaves it when it is killed in its midst.
+
+    systemctl(1) hands the script's links to update-rc.d(8) before it touches its own, and says nothing of them.
+
+    :param unit: with its suffix or without.
+    """
+    return bool(glob.glob(SYSV_STOPPED.format(glob.escape(unit.removesuffix(".service")))))
 
 
 def act(verb: str, units: Sequence[str] = ()) -> None:

@@ -129,7 +129,7 @@ class WayBack:
         units.act("daemon-reload")
         now = units.each(list(known["units"]))
         for unit, state in known["units"].items():
-            if state["enabled"] and not now[unit]["enabled"]:
+            if state["enabled"] and (not now[unit]["enabled"] or units.half_disabled(unit)):
                 yield from _tried_to(partial(units.act, "enable", [unit]))
         daemons = [daemon for daemon in known["daemons"] if daemon["name"] in told]
         for daemon in [daemon for daemon in daemons if daemon["served"]]:

@@ -139,6 +139,17 @@ def test_a_daemon_that_could_not_be_restarted_on_the_way_back_is_restarted_by_th
     assert changed.apply().changed == []
 
 
+def test_a_unit_whose_disabling_was_cut_short_is_enabled_again(changed: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed.unit("relay", "enabled", "enabled")
+    links = changed.root / "rc3.d"
+    links.mkdir()
+    (links / "K01relay").symlink_to("../init.d/relay")
+    monkeypatch.setattr("smtpout_core.change.units.SYSV_STOPPED", f"{links}/K[0-9][0-9]{{}}")
+    changed.pillar["hostname"] = "crash"
+    changed.refused()
+    assert "enable relay" in changed.calls()
+
+
 def test_a_daemon_that_cannot_be_enabled_takes_the_change_back(applied: Host) -> None:
     applied.unit("relay", "enabled", "disabled")
     applied.unit("relay", "masked", "")
