@@ -18,6 +18,7 @@ from lab import mail, raw
 from lab.conftest import Applied
 from lab.lab import CLIENT
 from lab.raw import GREETING
+from lab.whole import SITE
 
 OUTSIDE = "somebody@outside.example"
 USER = "usuario01@domain01.dom"
@@ -199,3 +200,12 @@ def test_an_alias_leads_to_all_of_its_own(site: Applied) -> None:
 def test_what_could_not_be_looked_into_is_refused_where_the_pillar_says_so(site: Applied) -> None:
     answers, _ = sent(site, USER, unscannable())
     assert answers[-1].code == 550, answers
+
+
+def test_an_alias_that_leads_to_nobody_is_refused(site: Applied) -> None:
+    led = {"aliases": {"sales@domain01.dom": ["gone@domain02.dom"]}}
+    site.lab.set_pillar(yaml.safe_dump({"smtpout": load("default")["smtpout"] | led}))
+    site.apply("an alias to nobody")
+    said = site.failed("an alias to nobody")[SITE]
+    assert "to <gone@domain02.dom>: 550" in said, said
+    assert "smtpout:aliases" in said, said

@@ -44,6 +44,16 @@ def room(name: str, **keys: Any) -> Callable[[dict[str, Any]], None]:
     return lambda site: site.update({name: keys})
 
 
+def room_of(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """Return what gives a key at the top this value."""
+    return lambda site: site.update({name: value})
+
+
+def aliases(**led: Any) -> Callable[[dict[str, Any]], None]:
+    """Return what leads these addresses elsewhere."""
+    return lambda site: site.update(aliases=led)
+
+
 CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
     "domains": [
         (room("domains"), "smtpout:domains"),
@@ -59,6 +69,34 @@ CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
         ),
         (lambda s: s["delivery"].update(domains={"domain03.dom": "smtp:x"}), "did you mean domain0"),
         (lambda s: s.update(hostname="domain01.dom"), 'smtpout:hostname: "domain01.dom" is one of smtpout:domains'),
+    ],
+    "what can't be scanned": [
+        (
+            room("clamav", on_unscannable="Quarantine"),
+            'smtpout:clamav:on_unscannable: "Quarantine" isn\'t what is done with infected mail',
+        ),
+        (room("clamav", on_unscannable="Quarantine"), "Accept, or Reject, as smtpout:clamav:on_infected says"),
+        (room("clamav", on_infected="Defer", on_unscannable="Reject"), "right is Accept"),
+    ],
+    "addresses": [
+        (
+            room_of("administrators", ["Postmaster@domain01.dom"]),
+            'smtpout:administrators:0: "Postmaster@domain01.dom" is one of those whose mail they get',
+        ),
+        (aliases(**{"a@elsewhere.dom": ["b@domain01.dom"]}), "smtpout:aliases:a@elsewhere.dom: "),
+        (aliases(**{"A@domain01.dom": ["a@domain01.dom"]}), "leads to itself; remove it"),
+        (
+            aliases(**{"a@domain01.dom": ["b@domain01.dom"], "A@domain01.dom": ["c@domain01.dom"]}),
+            "smtpout:aliases:A@domain01.dom: ",
+        ),
+        (
+            aliases(**{"a@domain01.dom": ["x@domain01.dom", "B@domain01.dom"], "b@domain01.dom": ["a@domain01.dom"]}),
+            "leads back to itself (a@domain01.dom to b@domain01.dom to a@domain01.dom); have it end at somebody",
+        ),
+        (
+            lambda s: s.update(administrators=["it@domain01.dom"], aliases={"it@domain01.dom": ["abuse@domain02.dom"]}),
+            "leads back to itself (it@domain01.dom to abuse@domain02.dom to it@domain01.dom)",
+        ),
     ],
     "promises": [
         (
@@ -299,6 +337,8 @@ def test_a_contradiction_is_told_beside_what_is_wrong_elsewhere(
         lambda s: s.update(networks=["10.0.0.0/8", "fc00::/7", "2001:db8::/32"]),
         room("delivery", nexthop="smtp:[127.0.0.1]:10026"),
         room("delivery", nexthop="lmtp:unix:/run/lmtp"),
+        aliases(**{"a@domain01.dom": ["a@domain01.dom", "b@domain01.dom"], "b@domain01.dom": ["c@domain01.dom"]}),
+        room("clamav", on_infected="Quarantine", on_unscannable="Quarantine"),
         directory(start_tls=True, ca_file="/etc/ssl/ca.pem"),
         directory(servers=["ldaps://a.example"], ca_file="/etc/ssl/ca.pem"),
         directory(servers=["ldap://catalog.example:3268/", "ldaps://catalog.example:3269/"]),

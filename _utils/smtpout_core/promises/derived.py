@@ -33,9 +33,12 @@ def everything(
         Promise(
             "strangers_reach_users",
             "Anybody's mail to the site's users is taken",
-            [Question(client, SERVERS, "", address) for client in site.strangers for _, address in site.one_of_each],
+            [
+                *(Question(client, SERVERS, "", known) for client in site.strangers for _, known in site.one_of_each),
+                *site.led_elsewhere(),
+            ],
             site.without_users,
-            ("directory:recipients", "postfix:main"),
+            ("directory:recipients", "administrators", "aliases", "postfix:main"),
             r"smtpd_\w+_restrictions|relay_\w+|transport_maps|\w*alias\w*|virtual_\w+",
         ),
         Promise(

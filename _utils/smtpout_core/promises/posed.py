@@ -96,6 +96,20 @@ class Posed:
         """Login and address of a user in each of the site's domains that has one."""
         return [self.known[domain] for domain in self.many_domains if domain in self.known]
 
+    def led_elsewhere(self) -> Iterator[Question]:
+        """Yield mail to the pillar's aliases, and to whom of the site they and the administrators' mail lead.
+
+        What leads to nobody is taken all the same, and ends as a bounce to whoever is named as its sender.
+        """
+        aliases, administrators = self.settings["aliases"], self.settings["administrators"]
+        to = dict.fromkeys(each for own in [administrators, *aliases.values()] for each in own)
+        own = [each for each in to if each.rpartition("@")[2].lower() in self.settings["domains"]]
+        for client in self.strangers[:1]:
+            for address in sample(list(aliases)):
+                yield Question(client, SERVERS, "", address, content=Content.PLAIN)
+            for address in sample(own, MANY):
+                yield Question(client, SERVERS, "", address)
+
     def of_each_domain(self, clients: Sequence[str]) -> Iterator[Question]:
         """Yield what these clients send with an address of each domain without a login."""
         for client in clients:

@@ -21,6 +21,30 @@ def aliases(site: dict[str, Any]) -> dict[str, str]:
     return own | {address.lower(): ", ".join(to) for address, to in site["aliases"].items()}
 
 
+def circle(site: dict[str, Any], address: str, administrators: set[str]) -> list[str]:
+    """Return the addresses by which an alias leads back to itself, cleanup(8) never coming to an end; or none.
+
+    An alias that names itself beside others keeps a copy, and ends there.
+
+    :param site: the site's, or its pillar over the schema's defaults.
+    :param address: the alias.
+    :param administrators: whose mail goes to the administrators, unless it is an alias.
+    """
+    leads = {alias.lower(): [to.lower() for to in own] for alias, own in site["aliases"].items()}
+    leads = {name: [to.lower() for to in site["administrators"]] for name in administrators} | leads
+    ways: list[list[str]] = [[address.lower()]]
+    known: set[str] = set()
+    while ways:
+        way = ways.pop()
+        for to in leads.get(way[-1], ()):
+            if to == way[0] != way[-1]:
+                return [*way, to]
+            if to not in {*known, way[-1]}:
+                known.add(to)
+                ways.append([*way, to])
+    return []
+
+
 def shared(site: dict[str, Any]) -> dict[str, str]:
     """Return who else sends with an address than those who have it in the directory (smtpd_sender_login_maps).
 

@@ -156,6 +156,8 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "a limit is no number, which shows with the first message": (
         main(smtp_destination_recipient_limit="root"), "mail_takes_its_route",
     ),
+    "the administrators are nobody": ({"administrators": ["gone@domain01.dom"]}, "strangers_reach_users"),
+    "an alias leads to nobody": ({"aliases": {"sales@domain01.dom": ["gone@domain02.dom"]}}, "strangers_reach_users"),
     "nothing is refused": (main(smtpd_relay_restrictions="permit, reject"), "strangers_do_not_relay"),
     "a domain of the site is delivered here": (main(mydestination="localhost, domain02.dom"), "mail_takes_its_route"),
     "a domain of the site is one of aliases": (main(virtual_alias_domains="domain02.dom"), "mail_takes_its_route"),

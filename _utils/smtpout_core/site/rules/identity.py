@@ -99,15 +99,17 @@ def _led_elsewhere(site: Site, facts: dict[str, Any]) -> Found:
                 address,
                 "is one of those whose mail they get; right is somebody's mailbox",
             )
+    first: dict[str, str] = {}
     for address, to in site["aliases"].items():
+        path, earlier = f"aliases:{address}", first.setdefault(address.lower(), address)
         if address.rpartition("@")[2].lower() not in own:
-            yield (
-                f"aliases:{address}",
-                address,
-                "is of none of smtpout:domains; mail to it isn't the relay's to lead away",
-            )
-        elif to == [address]:
-            yield f"aliases:{address}", address, "leads to itself; remove it"
+            yield path, address, "is of none of smtpout:domains; mail to it isn't the relay's to lead away"
+        elif earlier != address:
+            yield path, address, f"is the same address as smtpout:aliases:{earlier}; remove one"
+        elif [each.lower() for each in to] == [address.lower()]:
+            yield path, address, "leads to itself; remove it"
+        elif way := addresses.circle(site, address, taken):
+            yield path, address, f"leads back to itself ({' to '.join(way)}); have it end at somebody"
 
 
 RULES: list[Rule] = [
