@@ -101,14 +101,21 @@ class Posed:
 
         What leads to nobody is taken all the same, and ends as a bounce to whoever is named as its sender.
         """
-        aliases, administrators = self.settings["aliases"], self.settings["administrators"]
-        to = dict.fromkeys(each for own in [administrators, *aliases.values()] for each in own)
-        own = [each for each in to if each.rpartition("@")[2].lower() in self.settings["domains"]]
+        aliases = self.settings["aliases"]
+        led = {"administrators": self.settings["administrators"]} | {
+            f"aliases:{each}": to for each, to in aliases.items()
+        }
+        own = [
+            (key, address)
+            for key, to in led.items()
+            for address in to
+            if address.rpartition("@")[2].lower() in self.settings["domains"]
+        ]
         for client in self.strangers[:1]:
             for address in sample(list(aliases)):
-                yield Question(client, SERVERS, "", address, content=Content.PLAIN)
-            for address in sample(own, MANY):
-                yield Question(client, SERVERS, "", address)
+                yield Question(client, SERVERS, "", address, content=Content.PLAIN, key=f"aliases:{address}")
+            for key, address in sample(own, MANY):
+                yield Question(client, SERVERS, "", address, key=key)
 
     def of_each_domain(self, clients: Sequence[str]) -> Iterator[Question]:
         """Yield what these clients send with an address of each domain without a login."""

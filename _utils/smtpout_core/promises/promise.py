@@ -95,14 +95,18 @@ class Question:
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """What it asks, whoever of a domain is asked as: which users are found may change by itself."""
+        """What it asks, whoever of a domain is asked as: which users are found may change by itself.
+
+        Where a key of the pillar names somebody, another name is another question.
+        """
+        named = [self.key, self.recipient] if self.key else []
         people = [each.rpartition("@")[2] for each in (self.sender, self.author, self.recipient)]
         logged = "logged in" if self.login else ""
         signer = ".".join(self.signer) if self.signer else "whoever"
         handed = "handed on" if self.handed else ""
         private = "private" if self.hidden else ""
         ends = (self.ends.value, self.content.value, self.routed, signer, handed, private)
-        return (self.client, self.door, *people, logged, *ends, *(["by TLS"] if self.encrypted else []))
+        return (self.client, self.door, *people, logged, *ends, *(["by TLS"] if self.encrypted else []), *named)
 
     def __str__(self) -> str:
         who = f"{self.client} at {self.door}" if self.door != SENDMAIL else "sendmail(1)"
