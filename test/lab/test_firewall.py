@@ -28,7 +28,7 @@ import socket, sys
 from concurrent.futures import ThreadPoolExecutor
 def answers(port):
     try:
-        socket.create_connection((sys.argv[1], int(port)), timeout=3).close()
+        socket.create_connection((sys.argv[1], int(port)), timeout=1).close()
         return True
     except OSError:
         return False

@@ -16,6 +16,8 @@ _PORT = re.compile(r"[0-9]{1,5}")
 _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^\[\]:@]*)(?::([^:@]*))?")
 _TRANSPORT = re.compile(r"[A-Za-z0-9_-]+")
 _DESTINATION = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:]*))(?::([^:]*))?")
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LOCAL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 _SERVICE = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 
 _ATTRIBUTE = r"(?:[A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+)"
@@ -136,12 +138,7 @@ def _mail_address(text: str) -> str | None:
     local, at, domain = text.rpartition("@")
     if not at:
         return "it has no @"
-    if (
-        not re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", local)
-        or len(local) > 64
-    ):
-        return ""
-    return _domain(domain)
+    return _domain(domain) if _LOCAL.fullmatch(local) and len(local) <= 64 else ""
 
 
 def _route(text: str) -> str | None:
@@ -150,11 +147,10 @@ def _route(text: str) -> str | None:
 
 
 def _sender(text: str) -> str | None:
-    """An address, or all of a domain, of characters that mean nothing else in main.cf, where clients are told of it."""
-    local, at, domain = text.rpartition("@")
-    if not at or not re.fullmatch(r"[A-Za-z0-9.!#%&'*+/=?^_`|~-]*", local):
+    """An address, or all of a domain, without what main.cf, in which clients are told of it, would take for a name."""
+    if re.search(r"[${}]", text):
         return ""
-    return _domain(domain)
+    return _domain(text[1:]) if text.startswith("@") else _mail_address(text)
 
 
 def _selector(text: str) -> str | None:
