@@ -157,6 +157,7 @@ WRONG: dict[str, list[tuple[object, str]]] = {
         (".a@example.com", ""),
         ("a@b", "one label"),
         ("a,b@example.com", ""),
+        ("#a@example.com", ""),
         ("@example.com", ""),
     ],
     "route": [("example", "one label only"), ("..example.com", "an empty label"), ("*", "may hold letters")],

@@ -17,7 +17,7 @@ _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^\[\]:@]*)(?::([^:@]*))?")
 _TRANSPORT = re.compile(r"[A-Za-z0-9_-]+")
 _DESTINATION = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:]*))(?::([^:]*))?")
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LOCAL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
+_LOCAL = re.compile(rf"(?!#){_ATOM}(?:\.{_ATOM})*")
 _SERVICE = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 
 _ATTRIBUTE = r"(?:[A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+)"
@@ -134,7 +134,7 @@ def _domain(text: str) -> str | None:
 
 
 def _mail_address(text: str) -> str | None:
-    """RFC 5321 section 4.1.2, with a local part that needs no quotes: tables part values at blanks and commas."""
+    """RFC 5321 section 4.1.2, with a local part that needs no quotes: tables part values at blanks, and take # for a comment."""
     local, at, domain = text.rpartition("@")
     if not at:
         return "it has no @"
