@@ -134,7 +134,7 @@ def _domain(text: str) -> str | None:
 
 
 def _mail_address(text: str) -> str | None:
-    """RFC 5321 section 4.1.2, with a local part that needs no quotes: tables part values at blanks, and take # for a comment."""
+    """RFC 5321 section 4.1.2, with a local part that needs no quotes: tables part at blanks, and have comments."""
     local, at, domain = text.rpartition("@")
     if not at:
         return "it has no @"
