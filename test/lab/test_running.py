@@ -84,3 +84,11 @@ def test_a_queue_elsewhere_is_where_postfix_and_systemd_look(on_bookworm: Applie
     number = relay.read("/srv/mailq/pid/master.pid").strip()
     assert {"PIDFile=/srv/mailq/pid/master.pid", "NRestarts=0", f"MainPID={number}"} == set(shown.split())
     relay.run(["postqueue", "-f"])
+
+
+def test_a_port_for_users_without_a_login_is_told(on_bookworm: Applied, relay: Host) -> None:
+    relay.run(["postconf", "-P", "submission/inet/smtpd_discard_ehlo_keywords=auth"])
+    relay.run(["postfix", "reload"])
+    relay.run(["sleep", "1"])
+    (check,) = [each for each in verify(on_bookworm.lab, "failed") if each["check"] == "users are served on port 587"]
+    assert "offers no login" in check["seen"]

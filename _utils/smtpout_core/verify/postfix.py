@@ -88,9 +88,14 @@ def room(settings: dict[str, Any]) -> str:
 
 
 def _excepted(settings: dict[str, Any]) -> bool:
-    """Tell whether the site keeps logins from some clients (postconf(5)): this host may be one of them."""
+    """Tell whether the site keeps logins from some clients (postconf(5)): this host may be one of them.
+
+    The formula's own table of what isn't mentioned to whom leaves logins alone.
+    """
+    postfix = settings["postfix"]
     names = ("smtpd_sasl_exceptions_networks", "smtpd_discard_ehlo_keyword_address_maps")
-    return any(conf.values(settings["postfix"]["directory"], *names).values())
+    excepted, unmentioned = conf.values(postfix["directory"], *names).values()
+    return bool(excepted) or unmentioned not in ("", f"cidr:{postfix['maps']['ehlo_keywords']['path']}")
 
 
 def _greeting(settings: dict[str, Any], endpoint: listen.Endpoint, tls: bool) -> str:
