@@ -15,10 +15,11 @@ import yaml
 from support import load
 
 from lab import mail, raw
+from lab.checks import verify
 from lab.conftest import Applied
 from lab.lab import CLIENT
 from lab.raw import GREETING
-from lab.whole import SITE
+from lab.whole import SITE, changed
 
 OUTSIDE = "somebody@outside.example"
 USER = "usuario01@domain01.dom"
@@ -209,3 +210,15 @@ def test_an_alias_that_leads_to_nobody_is_refused(site: Applied) -> None:
     said = site.failed("an alias to nobody")[SITE]
     assert "to <gone@domain02.dom>: RCPT is answered 550" in said, said
     assert "smtpout:aliases" in said, said
+
+
+def test_an_administrator_who_leaves_is_told(site: Applied) -> None:
+    directory = site.lab.host("directory")
+    directory.run(["samba-tool", "user", "create", "leaver", mail.PASSWORD, "--mail-address=leaver@domain01.dom"])
+    site.lab.set_pillar(changed({"administrators": ["leaver@domain01.dom"]}))
+    site.apply("an administrator who leaves")
+    directory.run(["samba-tool", "user", "delete", "leaver"])
+    assert site.failed("an administrator who leaves") == {}
+    (check,) = verify(site.lab, "failed")
+    assert check["check"] == "whom aliases lead to is there"
+    assert "smtpout:administrators: leaver@domain01.dom is answered 550" in check["seen"]

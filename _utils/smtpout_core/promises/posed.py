@@ -21,6 +21,7 @@ from smtpout_core.promises.promise import (
     End,
     Question,
 )
+from smtpout_core.site import addresses
 from smtpout_core.site import routes as routing
 from smtpout_core.site.rules.postfix import port
 from smtpout_core.site.services import of_old_devices
@@ -101,20 +102,10 @@ class Posed:
 
         What leads to nobody is taken all the same, and ends as a bounce to whoever is named as its sender.
         """
-        aliases = self.settings["aliases"]
-        led = {"administrators": self.settings["administrators"]} | {
-            f"aliases:{each}": to for each, to in aliases.items()
-        }
-        own = [
-            (key, address)
-            for key, to in led.items()
-            for address in to
-            if address.rpartition("@")[2].lower() in self.settings["domains"]
-        ]
         for client in self.strangers[:1]:
-            for address in sample(list(aliases)):
+            for address in sample(list(self.settings["aliases"])):
                 yield Question(client, SERVERS, "", address, content=Content.PLAIN, key=f"aliases:{address}")
-            for key, address in sample(own, MANY):
+            for key, address in sample(addresses.named(self.settings), MANY):
                 yield Question(client, SERVERS, "", address, key=key)
 
     def of_each_domain(self, clients: Sequence[str]) -> Iterator[Question]:

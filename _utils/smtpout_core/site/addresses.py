@@ -21,6 +21,15 @@ def aliases(site: dict[str, Any]) -> dict[str, str]:
     return own | {address.lower(): ", ".join(to) for address, to in site["aliases"].items()}
 
 
+def named(site: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return whom of the site's domains the pillar leads mail to, each with the key that names them.
+
+    :param site: the site's, in one form.
+    """
+    led = {"administrators": site["administrators"]} | {f"aliases:{each}": to for each, to in site["aliases"].items()}
+    return [(key, each) for key, to in led.items() for each in to if each.rpartition("@")[2].lower() in site["domains"]]
+
+
 def circle(site: dict[str, Any], address: str, administrators: set[str]) -> list[str]:
     """Return the addresses by which an alias leads back to itself, cleanup(8) never coming to an end; or none.
 

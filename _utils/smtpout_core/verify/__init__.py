@@ -16,6 +16,7 @@ from smtpout_core.daemons.watch import record
 from smtpout_core.directory import ask
 from smtpout_core.errors import Doubt, RelayError
 from smtpout_core.host import Host
+from smtpout_core.site import addresses
 from smtpout_core.site import routes as routing
 from smtpout_core.site.rules.promises import not_promised
 from smtpout_core.site.services import of_old_devices
@@ -86,6 +87,9 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
         for service, port in (("submission/inet", "587"), ("465/inet", "465"), *_old_devices(settings))
         if service in settings["postfix"]["services"]
     ]
+    if addresses.named(settings):
+        seen = partial(postfix.led_elsewhere, settings)
+        asked.append(Check("whom aliases lead to is there", "", seen, own=False))
     asked.append(Check("the queue has room for mail", "", partial(postfix.room, settings), own=False))
     if settings["clamav"]["enabled"]:
         scanner = settings["clamav"]["clamd"]["service"]

@@ -8,7 +8,12 @@ from typing import Any
 
 from smtpout_core.daemons.postfix import conf, listen, smtp
 from smtpout_core.errors import RelayError
+from smtpout_core.site import addresses
 from smtpout_core.site.rules.promises import not_promised
+
+
+MOST = 32
+"""Addresses that are asked for."""
 
 
 def greeting(settings: dict[str, Any]) -> str:
@@ -72,6 +77,23 @@ def programs_send(settings: dict[str, Any]) -> str:
         if code != 250:
             raise RelayError(f"{endpoint.place} answers {command} from itself to {smtp.OUTSIDE} with {code} {text}")
     return ", ".join(endpoint.place for endpoint in asked) or "Postfix listens on no loopback address"
+
+
+def led_elsewhere(settings: dict[str, Any]) -> str:
+    """Return whom the pillar leads mail to; raise where the directory has somebody no more.
+
+    Such mail is taken all the same, and bounces to whoever is named as its sender.
+    """
+    named = addresses.named(settings)
+    endpoint = _endpoints(settings, smtp.SERVERS)[0]
+    gone = []
+    for key, address in named[:MOST]:
+        _, code, text = smtp.answer(endpoint, "", address)
+        if code >= 500:
+            gone.append(f"smtpout:{key}: {address} is answered {code} {text}")
+    if gone:
+        raise RelayError("; ".join(gone))
+    return ", ".join(dict.fromkeys(address for _, address in named[:MOST]))
 
 
 def room(settings: dict[str, Any]) -> str:
