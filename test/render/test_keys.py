@@ -56,6 +56,9 @@ def test_clients_are_classes_that_their_networks_meet(main: Any) -> None:
         ),
         "clients_2": f"check_sender_access lmdb:/etc/postfix/clients_2, {says} @domain02.dom only}}",
         "plaintext_reject_code": "550",
+        "local_header_rewrite_clients": (
+            f"{bare['local_header_rewrite_clients']}, check_address_map cidr:/etc/postfix/clients_senders"
+        ),
         "smtpd_sender_restrictions": bare["smtpd_sender_restrictions"].replace(
             "check_sender_access", "check_client_access cidr:/etc/postfix/clients_senders, check_sender_access"
         ),

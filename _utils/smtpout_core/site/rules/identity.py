@@ -115,7 +115,7 @@ def _led_elsewhere(site: Site, facts: dict[str, Any]) -> Found:
 RULES: list[Rule] = [
     (_led_elsewhere, ("hostname", "domains", "administrators", "aliases")),
     (_domains_in_either_case, ("domains", "signed_domains", "delivery:domains", "opendkim:domains", "routes")),
-    (_strange_domains, ("domains", "signed_domains", "delivery:domains", "opendkim:domains")),
+    (_strange_domains, ("hostname", "domains", "signed_domains", "delivery:domains", "opendkim:domains")),
     (_signed_elsewhere, ("domains", "signed_domains")),
     (_hostname, ("hostname", "domains")),
 ]
