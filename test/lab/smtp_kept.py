@@ -1,7 +1,7 @@
 """An SMTP client that keeps its session, run at a client's address: a line in, a reply out, until its input ends.
 
 The first line of the input is JSON: host, port, tls ("no", "starttls", "implicit"), user and password (or none). Each
-further one is sent as it is; the answer is a line of JSON, [code, text]. A closed connection is the code 0.
+further one is a text in JSON, sent as it is; the answer is a line of JSON, [code, text], and 0 where it was closed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
         code, text = connection.reply()
     print(json.dumps([code, text]), flush=True)
     for line in sys.stdin:
-        connection.send(line.rstrip("\n").encode() + b"\r\n")
+        connection.send(json.loads(line).encode() + b"\r\n")
         print(json.dumps(connection.reply()), flush=True)
 
 

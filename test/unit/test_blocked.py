@@ -170,14 +170,16 @@ def test_the_table_is_made_then_written_in_place(state: Blocks) -> None:
 def test_what_is_wrong_with_the_table_is_mended(state: Blocks) -> None:
     with state.locked():
         state.write([Block("juan", ["juan"], 0)])
-        state.bring()
+        with pytest.raises(RelayError, match="apply makes it anew"):
+            state.bring()
+        state.make()
     Path(state.database).chmod(0o644)
     assert state.fault() == "root:root 0644"
-    state.bring()
+    state.make()
     assert state.fault() == ""
     Path(state.database).write_bytes(os.urandom(8192))
     assert state.fault() == "unreadable"
-    state.bring()
+    state.make()
     assert maps.dump(state.table, "lmdb")["juan"] == "blocked"
 
 
@@ -194,8 +196,8 @@ def test_a_block_is_told_of_after_a_week(made: Made, state: Blocks) -> None:
     settings = made()
     settings = {**settings, "postfix": {**settings["postfix"], "blocked": {"table": state.table, "type": "lmdb"}}}
     assert verified.forgotten(settings) == "nobody is blocked by command"
-    with state.locked():
-        state.write([Block("juan", ["juan"], int(time.time()) - 86_400, reason="phished")])
+    state.record.parent.mkdir(parents=True)
+    state.write([Block("juan", ["juan"], int(time.time()) - 86_400, reason="phished")])
     assert verified.forgotten(settings) == "juan for 1 day (phished)"
     state.write([Block("juan", ["juan"], int(time.time()) - 8 * 86_400)])
     with pytest.raises(Doubt, match="juan for 8 days: unblock"):

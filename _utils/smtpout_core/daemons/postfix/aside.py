@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from smtpout_core.daemons.postfix import maps
+from smtpout_core.daemons.postfix.blocks import Blocks
 from smtpout_core.folder import private
-from smtpout_core.site import map_format
 from smtpout_core.site.blocked import TABLE
 
 NODES = ("null", "zero", "random", "urandom")
@@ -235,15 +235,15 @@ def _configured(config: Path, directory: str, staged: Mapping[str, str], prefix:
 
 
 def _tables_to_come(config: str, main: Path, directory: str) -> None:
-    """Have a table of the relay's state be there, empty, that a first apply makes."""
+    """Have the table of who is blocked by command say what an apply will have it say, where it doesn't yet."""
     text = main.read_text(encoding="utf-8")
-    named = set(re.findall(rf"(\w+):({re.escape(TABLE)})(?![\w-])", text))
-    for kind, path in [each for each in named if not os.path.exists(map_format.files(each[1], each[0])[-1])]:
-        place = Path(config, ELSEWHERE, path.lstrip("/"))
-        place.parent.mkdir(parents=True, exist_ok=True)
-        maps.build(str(place), kind, {})
-        text = text.replace(f"{kind}:{path}", f"{kind}:{directory}/{ELSEWHERE}{path}")
-        _rewrite(main, text.encode())
+    for kind in sorted(set(re.findall(rf"(\w+):{re.escape(TABLE)}(?![\w-])", text))):
+        state = Blocks(TABLE, kind)
+        if state.fault():
+            place = Path(config, ELSEWHERE, TABLE.lstrip("/"))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            maps.build(str(place), kind, state.wanted())
+            _rewrite(main, text.replace(f"{kind}:{TABLE}", f"{kind}:{directory}/{ELSEWHERE}{TABLE}").encode())
 
 
 def _queue(folder: Path, places: Places) -> None:

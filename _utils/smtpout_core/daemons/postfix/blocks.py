@@ -129,35 +129,47 @@ class Blocks:
 
         :raises NotInstalledError: there is no Postfix to read it.
         """
-        if not os.path.exists(self.database):
-            return "missing"
+        held = self._held()
+        if held is None:
+            return "unreadable" if os.path.exists(self.database) else "missing"
+        wanted = {_folded(name): value for name, value in self.wanted().items()}
+        if missing := sorted(wanted.keys() - held.keys()):
+            return f"without {', '.join(missing)}"
+        if held != wanted:
+            return "with others"
         status = os.stat(self.database)
         if stat.S_IMODE(status.st_mode) != MODE or (status.st_uid, status.st_gid) != (0, 0):
             return f"{files.owner(status.st_uid, status.st_gid)} {stat.S_IMODE(status.st_mode):04o}"
+        return ""
+
+    def _held(self) -> dict[str, str] | None:
+        """Return what the table has; None where it isn't there or can't be read."""
+        if not os.path.exists(self.database):
+            return None
         try:
-            held = maps.dump(self.table, self.type)
+            return maps.dump(self.table, self.type)
         except NotInstalledError:
             raise
         except RelayError:
-            return "unreadable"
-        wanted = {_folded(name): value for name, value in self.wanted().items()}
-        if held == wanted:
-            return ""
-        missing = wanted.keys() - held.keys()
-        return f"without {', '.join(sorted(missing))}" if missing else "with others"
+            return None
 
-    def bring(self) -> None:
-        """Have the table say what is remembered: in place where it can be read, for it may be open."""
-        fault, wanted = self.fault(), self.wanted()
-        if not fault:
-            return
-        if fault in ("missing", "unreadable"):
-            maps.build(self.table, self.type, wanted, mode=f"{MODE:04o}")
-            return
+    def make(self) -> None:
+        """Have there be a table that says what is remembered; a new one has to be told Postfix by a restart."""
+        if self._held() is None:
+            maps.build(self.table, self.type, self.wanted(), mode=f"{MODE:04o}")
         with os_errors_told(self.database):
             os.chown(self.database, 0, 0)
             os.chmod(self.database, MODE)
-        held = maps.dump(self.table, self.type)
+        self.bring()
+
+    def bring(self) -> None:
+        """Have the table say what is remembered, in place: Postfix has it open.
+
+        :raises RelayError: it can't be read; an apply makes it anew.
+        """
+        held, wanted = self._held(), self.wanted()
+        if held is None:
+            raise RelayError(f"{self.database} can't be read, so that who logs in is answered 451; apply makes it anew")
         kept = {_folded(name) for name in wanted}
         if new := {name: value for name, value in wanted.items() if held.get(_folded(name)) != value}:
             # The class last: with it the names begin to be looked for.
@@ -203,7 +215,7 @@ class Kept(Setting):
         :raises RelayError: it can't be.
         """
         with self.blocks.locked():
-            self.blocks.bring()
+            self.blocks.make()
         if self.labelled:
             selinux.relabel([self.blocks.database])
 
