@@ -96,6 +96,7 @@ WRONG = {
     "a postmaster": ({"recipients": ["Postmaster@domain02.dom"]}, "can't be blocked: a domain has to have it (RFC"),
     "as a sender": ({"senders": ["abuse+x@domain01.dom"]}, "can't be blocked: a domain has to have it (RFC"),
     "anybody": ({"logins": ["*"]}, "smtpout:blocked:logins:0: "),
+    "an alias": ({"logins": ["juan:"]}, "smtpout:blocked:logins:0: "),
     "no network": ({"clients": ["printer"]}, "smtpout:blocked:clients:0: "),
 }
 

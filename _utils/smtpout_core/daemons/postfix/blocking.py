@@ -16,7 +16,7 @@ from smtpout_core.site.blocked import Blocked
 
 ROUNDS = 5
 """Looks at the queue: what was under way when the block came has been taken by the next one."""
-LOGIN = re.compile(r'[^\s"#\\*,](?:[^"\\*,\n\r\0]*[^\s"\\*,])?')
+LOGIN = re.compile(r'[^\s"#\\*,:](?:[^"\\*,:\n\r\0]*[^\s"\\*,:])?')
 """What a login can be: of the schema's."""
 UNHELD = re.compile(r'^[#*]|["\\\n\r\0\t]|:$')
 """What no key of a table has (postmap(1)), and no login of Active Directory's."""
