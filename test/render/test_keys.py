@@ -49,7 +49,7 @@ def test_clients_are_classes_that_their_networks_meet(main: Any) -> None:
     made = main(clients=[printer, {"networks": ["172.16.31.0/24"], "senders": ["@domain02.dom"], "outside": True}])
     says = "check_client_access static:{REJECT from here, send as"
     assert {name: value for name, value in made.items() if bare.get(name) != value} == {
-        "smtpd_restriction_classes": "clients_1, clients_2",
+        "smtpd_restriction_classes": "blocked_accounts, clients_1, clients_2",
         "clients_1": (
             "reject_plaintext_session, check_sender_access lmdb:/etc/postfix/clients_1, "
             f"{says} scanner@domain01.dom only}}"

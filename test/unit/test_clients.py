@@ -79,7 +79,7 @@ def test_a_client_of_whom_it_is_not_clear_who_it_is_is_refused(made: Made, case:
 
 @pytest.mark.parametrize(
     ("name", "outside", "refused"),
-    [("smtpd_sender_restrictions", False, True), ("smtpd_restriction_classes", False, True),
+    [("smtpd_sender_restrictions", False, True),
      ("smtpd_relay_restrictions", False, False), ("smtpd_relay_restrictions", True, True)],
 )  # fmt: skip
 def test_a_parameter_that_hides_them_is_refused(made: Made, name: str, outside: bool, refused: bool) -> None:

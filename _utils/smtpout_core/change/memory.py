@@ -5,6 +5,7 @@
     originals.json   each file that smtpout has written, and whether something was there before
     generations/     the last wholes, numbered
     edited/          what was changed by hand, and was put back, by the time
+    blocked/         who is blocked by command: not a run's, which never takes that back (daemons/postfix/blocks.py)
     change/          how everything was before the change that is under way (journal)
     staging/         the new whole, as long as the daemons' parsers read it
 
@@ -219,7 +220,7 @@ class Memory:
     def forget(self) -> None:
         """Forget everything but the lock, and what others have written: nothing of smtpout is left on this host."""
         with os_errors_told():
-            for name in ("generations", "staging"):
+            for name in ("generations", "staging", "blocked"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
             # The record comes last: where it is lost, the last generation is taken for what runs.
             for path in reversed(self.files):

@@ -13,7 +13,7 @@ from smtpout_core.daemons import clamav, groups, milter, saslauthd
 from smtpout_core.daemons.clamav import daemon as clamav_daemon
 from smtpout_core.daemons.opendkim import daemon as opendkim_daemon
 from smtpout_core.daemons.postfix import daemon as postfix_daemon
-from smtpout_core.daemons.postfix import smtp
+from smtpout_core.daemons.postfix import blocks, smtp
 from smtpout_core.daemons.saslauthd import daemon as saslauthd_daemon
 from smtpout_core.daemons.watch import daemon as watch_daemon
 from smtpout_core.guard import openings
@@ -40,6 +40,7 @@ PROBES: Mapping[str, Callable[..., object]] = {
 UNDO: Mapping[str, Callable[[dict[str, Any]], None]] = {
     groups.Membership.kind: groups.undo,
     openings.Openings.kind: openings.undo,
+    blocks.Kept.kind: lambda _nothing: None,  # who is blocked stays so
     "signatures": lambda _nothing: None,  # what was fetched stays
 }
 """How what a daemon needs besides files is taken back."""

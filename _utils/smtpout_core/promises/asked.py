@@ -9,6 +9,7 @@ from typing import Any
 
 from smtpout_core.change.parts import Daemon, Promised, digest
 from smtpout_core.daemons.postfix import conf
+from smtpout_core.daemons.postfix.blocks import Blocks
 from smtpout_core.directory import people as users
 from smtpout_core.errors import RelayError, os_errors_told
 from smtpout_core.promises import chain as chains
@@ -90,11 +91,12 @@ def asked(settings: dict[str, Any], staged: Mapping[str, str]) -> list[Verdict]:
     :raises RelayError: no trial can be had, and why.
     """
     people, why = _people(settings)
-    promises = derived.promised(settings, people)
+    by_command = [name for each in Blocks.of(settings).read() if not each.ended for name in each.names]
+    promises = derived.promised(settings, people, by_command=by_command)
     clients = {question.client for promise in promises for question in promise.questions}
     with os_errors_told(), chains.started(settings, staged, clients) as chain:
         versions = _versions(chain)
-        promises = derived.promised(settings, people, versions)
+        promises = derived.promised(settings, people, versions, by_command)
         questions = {question.dialogue for promise in promises for question in promise.questions}
         seen = followed.asked(chain, questions, settings["verify"].get("password", ""))
         alike = {question: seen[question.dialogue] for promise in promises for question in promise.questions}

@@ -13,22 +13,31 @@ from smtpout_core.site.addresses import HAVE_TO_BE
 from smtpout_core.site.rules.promises import not_promised
 
 
-def promised(settings: dict[str, Any], people: Sequence[Person], versions: Collection[int] = (4, 6)) -> list[Promise]:
+def promised(
+    settings: dict[str, Any],
+    people: Sequence[Person],
+    versions: Collection[int] = (4, 6),
+    by_command: Sequence[str] = (),
+) -> list[Promise]:
     """Return what a site keeps its word on, but for what its own keys say otherwise.
 
     :param settings: the site's.
     :param people: users that the directory has; without any, what is about users can't be asked.
     :param versions: of IP, that Postfix speaks.
+    :param by_command: logins that are blocked besides the pillar's.
     """
     taken_back = not_promised(settings)
-    return [each for each in everything(settings, people, versions) if each.name not in taken_back]
+    return [each for each in everything(settings, people, versions, by_command) if each.name not in taken_back]
 
 
 def everything(
-    settings: dict[str, Any], people: Sequence[Person] = (), versions: Collection[int] = (4, 6)
+    settings: dict[str, Any],
+    people: Sequence[Person] = (),
+    versions: Collection[int] = (4, 6),
+    by_command: Sequence[str] = (),
 ) -> list[Promise]:
     """Return what a site could promise, whatever it takes back; as of :func:`promised`."""
-    site = Posed(settings, people, versions)
+    site = Posed(settings, people, versions, by_command)
     return [
         Promise(
             "strangers_reach_users",
@@ -106,6 +115,19 @@ def everything(
             "" if site.servers else "the site has no networks",
             ("networks", "postfix:main"),
             r"mynetworks\w*|smtpd_\w+_restrictions|relay\w*",
+        ),
+        *(
+            [
+                Promise(
+                    "blocked_are_refused",
+                    "Nothing is taken of whom the site blocks, but for mail to a postmaster",
+                    list(site.refused()),
+                    keys=("blocked", "postfix:main", "postfix:master"),
+                    parameters=r"smtpd_\w+_restrictions|smtpd_restriction_classes|blocked_\w+|\w*_code",
+                )
+            ]
+            if site.blocked
+            else []
         ),
         *(
             [

@@ -23,6 +23,7 @@ from smtpout_core.promises.promise import (
 )
 from smtpout_core.site import addresses
 from smtpout_core.site import routes as routing
+from smtpout_core.site.blocked import Blocked
 from smtpout_core.site.rules.postfix import port
 from smtpout_core.site.services import of_old_devices
 
@@ -39,9 +40,18 @@ SAMPLE, MANY = 3, 32
 class Posed:
     """Who and what the questions are made of."""
 
-    def __init__(self, settings: dict[str, Any], people: Sequence[Person], versions: Collection[int]) -> None:
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        people: Sequence[Person],
+        versions: Collection[int],
+        by_command: Sequence[str] = (),
+    ) -> None:
         self.settings = settings
-        self.people = people
+        self.versions = versions
+        self.blocked = Blocked(settings, by_command)
+        self.everybody = people
+        people = self.people = list(_unblocked(people, self.blocked))
         self.shared = {address.lower(): logins for address, logins in settings["shared_addresses"].items()}
         self.domains = sample(settings["domains"])
         self.many_domains = sample(settings["domains"], MANY)
@@ -50,13 +60,15 @@ class Posed:
         networks = [ipaddress.ip_network(each) for each in settings["networks"]]
         trusted = [each for each in networks if each.version in versions]
         of_clients = [ipaddress.ip_network(net) for each in settings["clients"] for net in each["networks"]]
-        networks += of_clients
-        self.servers = [first(each) for each in sample(trusted, MANY)]
+        networks += [*of_clients, *self.blocked.clients]
+        self.servers = [each for each in map(first, sample(trusted, MANY)) if not self.blocked.client(each)]
         self.clients = [
             (first(network), each)
             for each in sample(settings["clients"], MANY)
             for network in map(ipaddress.ip_network, each["networks"][:1])
             if network.version in versions
+            and not self.blocked.client(first(network))
+            and not self.blocked.sender(self.may_send(each))
         ]
         self.here = [each for each in HERE if ipaddress.ip_address(each).version in versions]
         unknown = {
@@ -102,10 +114,12 @@ class Posed:
 
         What leads to nobody is taken all the same, and ends as a bounce to whoever is named as its sender.
         """
+        aliases = [each for each in self.settings["aliases"] if not self.blocked.recipient(each)]
+        named = [each for each in addresses.named(self.settings) if not self.blocked.recipient(each[1])]
         for client in self.strangers[:1]:
-            for address in sample(list(self.settings["aliases"])):
+            for address in sample(aliases):
                 yield Question(client, SERVERS, "", address, content=Content.PLAIN, key=f"aliases:{address}")
-            for key, address in sample(addresses.named(self.settings), MANY):
+            for key, address in sample(named, MANY):
                 yield Question(client, SERVERS, "", address, key=key)
 
     def of_each_domain(self, clients: Sequence[str]) -> Iterator[Question]:
@@ -138,6 +152,33 @@ class Posed:
         for address in (f"president@{self.domains[0]}", OUTSIDE, ""):
             if not {address, f"@{address.rpartition('@')[2]}"} & set(client["senders"]):
                 yield address
+
+    def refused(self) -> Iterator[Question]:
+        """Yield what nobody who is blocked may do, each of which others may; and their mail to a postmaster."""
+        known = [user.addresses[0] for user in self.some(1)]
+        [trusted, *_] = [*self.servers, *self.here]
+        for login in sample(self.blocked.logins, MANY):
+            own = next((each.addresses[0] for each in self.everybody if _is(each, login)), "")
+            for client in self.strangers[:1]:
+                for door in self.login_doors:
+                    yield Question(client, door, own, OUTSIDE, End.REFUSED_FOR_GOOD, login=login, key="blocked:logins")
+        for entry in sample(self.blocked.recipients, MANY):
+            recipient = _one(entry)
+            yield Question(trusted, SERVERS, "", recipient, End.REFUSED_FOR_GOOD, key="blocked:recipients")
+            for user in self.some(1):
+                for client, door in [(client, door) for client in self.strangers[:1] for door in self.users_doors]:
+                    yield Question(
+                        client, door, user.addresses[0], recipient, End.REFUSED_FOR_GOOD, login=user.login,
+                        key="blocked:recipients",
+                    )  # fmt: skip
+        for entry in sample(self.blocked.senders, MANY):
+            yield Question(trusted, SERVERS, _one(entry), OUTSIDE, End.REFUSED_FOR_GOOD, key="blocked:senders")
+            yield Question(trusted, SERVERS, _one(entry), self.postmaster, key="blocked:senders")
+        for network in sample([each for each in self.blocked.clients if each.version in self.versions], MANY):
+            for recipient in known or [OUTSIDE]:
+                yield Question(first(network), SERVERS, "", recipient, End.REFUSED_FOR_GOOD, key="blocked:clients")
+            for recipient in ("postmaster", self.postmaster):
+                yield Question(first(network), SERVERS, "", recipient, key="blocked:clients")
 
     def some(self, count: int) -> Sequence[Person]:
         """Return so many users, or fewer where the directory has no more."""
@@ -219,7 +260,8 @@ class Posed:
                     routed=ways[domain],
                 )
         named = self.settings["verify"].get("outside")
-        for recipient, key in [(OUTSIDE, ""), *([(f"postmaster@{named}", "")] if named else []), *self._of_routes()]:
+        others = [(OUTSIDE, ""), *([(f"postmaster@{named}", "")] if named else []), *self._of_routes()]
+        for recipient, key in [each for each in others if not self.blocked.recipient(each[0])]:
             way = routing.way(routes, recipient.rpartition("@")[2])
             yield Question(
                 client, SERVERS, self.postmaster, recipient, content=Content.PLAIN, routed=way or "outside", key=key
@@ -240,6 +282,23 @@ class Posed:
             if way not in known:
                 known.add(way)
                 yield replace(each, routed="", handed=True)
+
+
+def _unblocked(people: Sequence[Person], blocked: Blocked) -> Iterator[Person]:
+    """Yield people who send and get mail, with those of their addresses that do."""
+    for person in people:
+        own = tuple(each for each in person.addresses if not (blocked.sender(each) or blocked.recipient(each)))
+        if own and not blocked.login(person.logins):
+            yield person._replace(addresses=own)
+
+
+def _is(person: Person, login: str) -> bool:
+    return login.lower() in map(str.lower, person.logins)
+
+
+def _one(entry: str) -> str:
+    """Return an address of whoever is blocked: of all of a domain, one."""
+    return f"somebody{entry}" if entry.startswith("@") else entry
 
 
 def sample(values: Sequence[Any], most: int = SAMPLE) -> list[Any]:

@@ -99,7 +99,7 @@ class Question:
 
         Where a key of the pillar names somebody, another name is another question.
         """
-        named = [self.key, self.recipient] if self.key else []
+        named = [self.key, self.sender, self.recipient, self.login] if self.key else []
         people = [each.rpartition("@")[2] for each in (self.sender, self.author, self.recipient)]
         logged = "logged in" if self.login else ""
         signer = ".".join(self.signer) if self.signer else "whoever"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from smtpout_core.site import addresses, clients, map_format, routes, searches, shown
+from smtpout_core.site import addresses, blocked, clients, map_format, routes, searches, shown
 from smtpout_core.site import services as services_of
 
 # No ::ffff:127.0.0.0/104: an IPv4-mapped client is an IPv4 one to Postfix and OpenDKIM (smtpd_peer.c of Postfix).
@@ -47,12 +47,15 @@ def derived(
     made.setdefault("repositories", [])
     made["hostname"] = site.get("hostname") or grains["fqdn"]
     made["directory"] |= searches.derived(site["directory"]) | {"authorities": _authorities(made)}
+    made["directory"] |= {"named_filter": blocked.named_filter(made["directory"])}
+    made["directory"] |= {"blocked_filter": blocked.account_filter(made["directory"], site["blocked"]["logins"])}
     made["opendkim"] |= _signing(site, made["opendkim"], made["hostname"])
     made["opendkim"].setdefault("nameservers", grains.get("dns", {}).get("nameservers", []))
     made["saslauthd"]["defaults"] = _login_settings(made["saslauthd"])
     made["clamav"] |= _scanning(site, facts["clamav"])
     made["milters"] = _milters(made)
-    made["postfix"] |= _relaying(site, made, services)
+    made["postfix"] |= _relaying(site, made, services, facts["postfix"])
+    made["postfix"]["restrictions"] = blocked.restrictions(made["postfix"], made["hostname"])
     made["firewall"]["services"] = _let_in(facts["firewall"]["services"], made["postfix"]["services"])
     made["selinux"] |= _labelled(made, grains)
     made["packages"] = _packages(site, made)
@@ -86,6 +89,7 @@ def _in_one_form(site: dict[str, Any]) -> dict[str, Any]:
     site["clients"] = clients.made(
         [{**each, "networks": list(map(_network, each["networks"]))} for each in site["clients"]]
     )
+    site["blocked"]["clients"] = list(dict.fromkeys(map(_network, site["blocked"]["clients"])))
     site["opendkim"]["trusted_hosts"] = [_network(host) for host in site["opendkim"]["trusted_hosts"]]
     return site
 
@@ -207,7 +211,8 @@ def _labelled(made: dict[str, Any], grains: Mapping[str, Any]) -> dict[str, Any]
     if not (running and selinux["managed"] and "packages" in selinux):
         return {"active": False}
     aliases = map_format.files(made["postfix"]["aliases"], made["postfix"]["map_type"])
-    labels = dict.fromkeys(aliases, selinux["aliases_label"])
+    blocks = map_format.files(made["postfix"]["blocked"]["table"], made["postfix"]["blocked"]["type"])
+    labels = dict.fromkeys([*aliases, *blocks], selinux["aliases_label"])
     ports = {}
     if opendkim["enabled"]:
         labels |= {key["path"]: selinux["dkim_key_label"] for key in opendkim["signing_keys"]}
@@ -234,7 +239,9 @@ def _postfix_network(network: str) -> str:
     return f"[{address}]{slash}{length}" if ":" in address else network
 
 
-def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any]) -> dict[str, Any]:
+def _relaying(
+    site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any], platform: dict[str, Any]
+) -> dict[str, Any]:
     """Return what Postfix alone needs: paths, services and maps."""
     postfix = made["postfix"]
     directory, indexed = postfix["directory"], postfix["map_type"]
@@ -267,7 +274,8 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         }
         for name, entries in tables.items()
     ]
-    maps += [{"type": indexed, "secret": False, **table} for table in clients.tables(site["clients"])]
+    others = [*clients.tables(site["clients"]), *blocked.tables(site["blocked"])]
+    maps += [{"type": indexed, "secret": False, **table} for table in others]
     for name, table in site["postfix"]["maps"].items():
         maps.append({"name": name, "type": indexed, "secret": False, **table})
     given = f"{directory}/tls/given.pem" if "chain" in site["tls"] else postfix["certificate"]
@@ -298,5 +306,6 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         "read_files": list(dict.fromkeys([chain, postfix["trust_store"], *made["directory"]["authorities"]])),
         "self_made_certificate": not site["tls"].keys() & {"chain_file", "chain"},
         "names_map": f"{directory}/tls_names",
+        "blocked": blocked.facts(site, made["directory"], platform, slug),
         "groups": [made["saslauthd"]["group"], *(milter["group"] for milter in made["milters"])],
     }

@@ -96,6 +96,8 @@ def derived(directory: dict[str, Any]) -> dict[str, Any]:
     # for nobody; they are left to a table behind this one (postfix/senders.regexp.jinja).
     whole = "".join(f"(!({each}=*,*))" for each in attributes)
     return {
+        # By which an account is known whose user logs in: in any of its forms (site/blocked.py).
+        "named_attributes": attributes or list(compared(logged_in_by)),
         "login_filter": "".join(["(&", _parenthesised(logged_in_by), *kept_out, ")"]) if kept_out else logged_in_by,
         "login_attributes": attributes,
         "recipient_filter": recipient_filter,

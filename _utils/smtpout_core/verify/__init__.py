@@ -20,7 +20,7 @@ from smtpout_core.site import addresses
 from smtpout_core.site import routes as routing
 from smtpout_core.site.rules.promises import not_promised
 from smtpout_core.site.services import of_old_devices
-from smtpout_core.verify import ageing, filters, logins, pillar, postfix
+from smtpout_core.verify import ageing, blocked, filters, logins, pillar, postfix
 
 ASKED = ("saslauthd", "clamd", "clamav-milter", "opendkim", "postfix", "watch")
 """Daemons of whom more is asked than whether they run."""
@@ -87,6 +87,8 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
         for service, port in (("submission/inet", "587"), ("465/inet", "465"), *_old_devices(settings))
         if service in settings["postfix"]["services"]
     ]
+    asked.append(Check("blocked accounts are refused", unit, partial(blocked.refused, settings), own=False))
+    asked.append(Check("no block is forgotten", "", partial(blocked.forgotten, settings), own=False))
     if addresses.named(settings):
         seen = partial(postfix.led_elsewhere, settings)
         asked.append(Check("whom aliases lead to is there", "", seen, own=False))

@@ -34,6 +34,10 @@ smtpout:
       smtpd_sender_restrictions: null       # strangers send as the site's own users
       smtpd_client_auth_rate_limit: null
       smtpd_etrn_restrictions: null
+      smtpd_recipient_restrictions: null    # no account can be blocked at once
+      smtpd_end_of_data_restrictions: null
+      smtpd_restriction_classes: null
+      blocked_accounts: null
       smtpd_hard_error_limit: 20            # a list server with twenty dead members reaches nobody
       smtpd_discard_ehlo_keyword_address_maps: null  # strangers have reports of success sent to whomever they name
       local_header_rewrite_clients: null    # mail without Date: or Message-ID: leaves without

@@ -30,6 +30,12 @@ CLIENTS = [
     {"networks": ["172.16.30.0/24"], "senders": ["scanner@domain01.dom"], "tls": True},
     {"networks": ["172.16.31.7/32"], "senders": ["@domain02.dom", "alarm@device.example"], "outside": True},
 ]
+BLOCKED = {
+    "logins": ["Usuario02@domain02.dom", "gone"],
+    "senders": ["noisy@partner.example", "@bad.example"],
+    "recipients": ["drop@phisher.example"],
+    "clients": ["172.16.10.7", "203.0.113.0/24"],
+}
 # What a site sets, by the promise that it breaks, among others perhaps.
 BROKEN = {
     "strangers_reach_users": main(smtpd_client_restrictions="permit_mynetworks, reject"),
@@ -38,6 +44,10 @@ BROKEN = {
     "strangers_do_not_send_as_the_site": main(smtpd_sender_restrictions=""),
     "unknown_recipients_are_refused": main(relay_recipient_maps=""),
     "servers_send": main(mynetworks="127.0.0.0/8, [::1]/128"),
+    "blocked_are_refused": {
+        "blocked": {"logins": ["usuario01"]},
+        **main(smtpd_recipient_restrictions={"prepend": "permit_sasl_authenticated"}),
+    },
     "clients_send_as_they_may": {
         "clients": CLIENTS,
         **main(smtpd_sender_restrictions={"prepend": "check_client_access static:OK"}),
@@ -63,7 +73,7 @@ def test_the_pillar_knows_each_promise_by_its_sentence(settings: Settings) -> No
         name: known["description"].removesuffix(" Default, true.").partition(" (with")[0].rstrip(".")
         for name, known in schema["properties"]["promises"]["properties"].items()
     }
-    made = settings({**load("default")["smtpout"], "clients": CLIENTS})
+    made = settings({**load("default")["smtpout"], "clients": CLIENTS, "blocked": BLOCKED})
     assert written == {each.name: each.sentence for each in derived.everything(made)}
     assert set(written) == set(BROKEN)
 
@@ -74,6 +84,13 @@ def test_a_right_site_keeps_all(site: Callable[..., Site], clients: list[dict[st
     verdicts = site(clients=clients).verdicts()
     assert {name: verdict.seen for name, verdict in verdicts.items() if verdict.outcome is not Outcome.KEPT} == {}
     assert all(verdict.promise.questions for verdict in verdicts.values())
+
+
+@real
+def test_whom_the_site_blocks_is_refused_and_all_others_are_served(site: Callable[..., Site]) -> None:
+    verdicts = site(blocked=BLOCKED, directory={"login": ["uid", "mail"]}).verdicts()
+    assert {name: verdict.seen for name, verdict in verdicts.items() if verdict.outcome is Outcome.BROKEN} == {}
+    assert verdicts["blocked_are_refused"].outcome is Outcome.KEPT
 
 
 @real

@@ -23,7 +23,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from smtpout_core.daemons.postfix import maps
+from smtpout_core.daemons.postfix.blocks import Blocks
 from smtpout_core.folder import private
+from smtpout_core.site.blocked import TABLE
 
 NODES = ("null", "zero", "random", "urandom")
 QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace")
@@ -102,6 +105,7 @@ def furnished(
         _configured(folder / "config", places.directory, staged, prefix)
         main, master = folder / "config/main.cf", folder / "config/master.cf"
         config = str((folder / "config").resolve())
+        _tables_to_come(config, main, places.directory)
         texts = change(config, main.read_text(encoding="utf-8"), entries(master.read_text(encoding="utf-8")))
         for file, text in zip((main, master), texts, strict=True):
             _rewrite(file, text.encode())
@@ -228,6 +232,18 @@ def _configured(config: Path, directory: str, staged: Mapping[str, str], prefix:
         elif (own := config / os.path.relpath(live, directory)).exists():  # as it will stand there
             text = own.read_bytes().replace(f"{prefix}{directory}/".encode(), f"{directory}/".encode())
             _rewrite(own, text.replace(prefix.encode(), f"{directory}/{ELSEWHERE}".encode()))
+
+
+def _tables_to_come(config: str, main: Path, directory: str) -> None:
+    """Have the table of who is blocked by command say what an apply will have it say, where it doesn't yet."""
+    text = main.read_text(encoding="utf-8")
+    for kind in sorted(set(re.findall(rf"(\w+):{re.escape(TABLE)}(?![\w-])", text))):
+        state = Blocks(TABLE, kind)
+        if state.fault():
+            place = Path(config, ELSEWHERE, TABLE.lstrip("/"))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            maps.build(str(place), kind, state.wanted())
+            _rewrite(main, text.replace(f"{kind}:{TABLE}", f"{kind}:{directory}/{ELSEWHERE}{TABLE}").encode())
 
 
 def _queue(folder: Path, places: Places) -> None:

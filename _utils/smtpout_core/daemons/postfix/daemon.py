@@ -10,6 +10,7 @@ from smtpout_core import files
 from smtpout_core.change.parts import Daemon, File, Part, Probe, Trial
 from smtpout_core.daemons.groups import Membership
 from smtpout_core.daemons.postfix import check, listen, named, nexthop, start
+from smtpout_core.daemons.postfix.blocks import Blocks, Kept
 from smtpout_core.daemons.postfix.certificate import SelfMade
 from smtpout_core.daemons.postfix.given import Chain, Names
 from smtpout_core.daemons.postfix.table import Aliases, Table
@@ -36,7 +37,10 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
             working=facts["unit"],
             files=made,
             parts=parts,
-            settings=tuple(Membership(facts["user"], group) for group in facts["groups"]),
+            settings=(
+                *(Membership(facts["user"], group) for group in facts["groups"]),
+                Kept(Blocks.of(settings), labelled=settings["selinux"]["active"]),
+            ),
             check=lambda staged, at: check.check(staged, settings, at),
             probes=(
                 Probe(
@@ -56,7 +60,9 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
             reads=tuple(
                 path for path in files.plain([*facts["read_files"], *named.by_the_site(facts)]) if path not in own
             ),
-            restart_for={"groups": facts["groups"]},
+            # Sessions keep the tables that they have opened: who is blocked now would go on in one that is open.
+            restart_for={"groups": facts["groups"]}
+            | ({"blocked": settings["blocked"]} if any(settings["blocked"].values()) else {}),
             started_with=start.start_only,
             main=f"{facts['directory']}/main.cf",
             ignored=start.IGNORED,
@@ -120,6 +126,13 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
             yield _file(facts["group_map"], "ldap.cf", context=_lookup(*asked, *of), **secret)
             asked = ("who is in a group", "member_filter", "login_attributes")
             yield _file(facts["member_map"], "ldap.cf", context=_lookup(*asked), **secret)
+    yield _file(facts["blocked"]["quoted"], "logins.regexp")
+    for attribute, path in facts["blocked"]["names"].items():
+        asked = (f"the {attribute} of whoever logs in", "named_filter", attribute)
+        yield _file(path, "ldap.cf", context=_lookup(*asked), **secret)
+    if facts["blocked"]["accounts"]:
+        asked = ("who is blocked by the pillar", "blocked_filter", "objectClass")
+        yield _file(facts["blocked"]["accounts"], "ldap.cf", context=_lookup(*asked), **secret)
     if settings["clamav"]["enabled"] and settings["clamav"]["on_unscannable"] == "Accept":
         yield _file(facts["scanned"], "scanned.regexp")
     if facts["users_header_checks"]:

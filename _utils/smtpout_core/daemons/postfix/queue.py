@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from smtpout_core import command
@@ -85,3 +87,67 @@ def delete(directory: str = conf.LIVE) -> None:
     :raises RelayError: postsuper refused.
     """
     command.run([command.which("postsuper"), "-c", directory, "-d", "ALL", *QUEUES], check=True)
+
+
+AT_ONCE = 100
+"""Messages that postcat(1) is asked for at once."""
+LOGGED_IN = re.compile(r"named_attribute: sasl_username=(.*)")
+"""What a message's envelope says of a client that had logged in, as postcat(1) prints it."""
+ENVELOPE = re.compile(r"\*\*\* ENVELOPE RECORDS (?:.*/)?(\w+) \*\*\*")
+
+
+def logins(directory: str = conf.LIVE) -> dict[str, str]:
+    """Return by whose login each message came that nobody holds, by its name; without those that came without one.
+
+    :param directory: the configuration directory.
+    """
+    listing = command.run([command.which("postqueue"), "-c", directory, "-j"], timeout=600).output.splitlines()
+    messages = [json.loads(line) for line in listing if line.startswith("{")]
+    left = [message["queue_id"] for message in messages if message["queue_name"] not in ("hold", "maildrop")]
+    found: dict[str, str] = {}
+    while left:
+        asked, name, seen = left[:AT_ONCE], "", 0
+        done = command.run([command.which("postcat"), "-c", directory, "-e", "-q", *asked], timeout=600)
+        for line in done.output.splitlines():
+            if begins := ENVELOPE.fullmatch(line):
+                name, seen = begins[1], seen + 1
+            elif name and (match := LOGGED_IN.fullmatch(line)):
+                found[name] = match[1]
+        # It ends at the first that has left meanwhile; the others are still to be asked.
+        left = left[len(asked) if done.status == 0 else seen + 1 :]
+    return found
+
+
+def held(directory: str = conf.LIVE) -> set[str]:
+    """Return the names of the messages that are on hold, whoever has put them there.
+
+    :param directory: the configuration directory.
+    """
+    spool = conf.values(directory, "queue_directory")["queue_directory"]
+    return {name for _, _, files in os.walk(os.path.join(spool, "hold")) for name in files}
+
+
+def hold(names: Sequence[str], directory: str = conf.LIVE) -> None:
+    """Put messages on hold; those that have left meanwhile are left out.
+
+    :param names: of the queue's.
+    :param directory: the configuration directory.
+    """
+    _super("-h", names, directory)
+
+
+def release(names: Collection[str], directory: str = conf.LIVE) -> int:
+    """Let these messages go, and no others, and return how many of them were on hold.
+
+    :param names: of the queue's.
+    :param directory: the configuration directory.
+    """
+    there = sorted(held(directory).intersection(names))
+    _super("-H", there, directory)
+    return len(there)
+
+
+def _super(how: str, names: Sequence[str], directory: str) -> None:
+    if names:  # one a line, on standard input (postsuper(1)); it knows "ALL", which is the name of no message
+        lines = "".join(f"{name}\n" for name in names if name != "ALL")
+        command.run([command.which("postsuper"), "-c", directory, how, "-"], input=lines, timeout=600, check=True)

@@ -11,6 +11,7 @@ from typing import Any
 from smtpout_core.site import schema
 from smtpout_core.site.rules import (
     agreed,
+    blocked,
     clamav,
     clients,
     directory,
@@ -26,7 +27,20 @@ from smtpout_core.site.rules.finding import MASKED, Site
 
 RULES = [
     rule
-    for room in (identity, networks, clients, directory, opendkim, agreed, clamav, postfix, routes, tls, promises)
+    for room in (
+        identity,
+        networks,
+        clients,
+        blocked,
+        directory,
+        opendkim,
+        agreed,
+        clamav,
+        postfix,
+        routes,
+        tls,
+        promises,
+    )
     for rule in room.RULES
 ]
 

@@ -37,7 +37,7 @@ def _networks(site: Site) -> Iterator[tuple[Any, str]]:
 
 def _native(site: Site, _facts: dict[str, Any]) -> Found:
     """What main.cf is told besides must not hide the clients."""
-    names = ["smtpd_restriction_classes", "smtpd_sender_restrictions"]
+    names = ["smtpd_sender_restrictions"]
     names += ["smtpd_relay_restrictions"] if any(each.get("outside") for each in site["clients"]) else []
     main = site["postfix"]["main"]
     for name in names if site["clients"] else ():

@@ -29,6 +29,10 @@ MADE = {
     "route_passwords": "smtpout:routes",
     "clients_senders": "smtpout:clients",
     "clients_outside": "smtpout:clients",
+    "blocked_logins": "smtpout:blocked",
+    "blocked_senders": "smtpout:blocked",
+    "blocked_recipients": "smtpout:blocked",
+    "blocked_clients": "smtpout:blocked",
 }
 
 # Parameters that Postfix doesn't look at beside another that main.cf has (postconf(5)), and what is to be set instead.
