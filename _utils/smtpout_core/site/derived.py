@@ -17,6 +17,9 @@ from smtpout_core.site import services as services_of
 # No ::ffff:127.0.0.0/104: an IPv4-mapped client is an IPv4 one to Postfix and OpenDKIM (smtpd_peer.c of Postfix).
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
+# OpenDKIM's options for scripts; a site that has its own there does without the formula's.
+SCRIPTS = {"setuppolicyscript", "finalpolicyscript"}
+
 # What a stranger who writes from one of the site's domains is told (access(5)).
 STRANGER = "REJECT log in to send from this domain"
 
@@ -136,6 +139,10 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict
         "key_table": f"{directory}/KeyTable",
         "signing_table": f"{directory}/SigningTable",
         "hosts_file": f"{directory}/TrustedHosts",
+        "authors": f"{directory}/authors.lua",
+        "judges_authors": opendkim["lua"]
+        and site["directory"]["senders"] != "any"
+        and not SCRIPTS & {name.lower() for name in opendkim["options"]},
     }
 
 
@@ -285,8 +292,11 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         "sender_names": f"{directory}/senders-{slug}.regexp",
         "directory_map": f"{directory}/directory-{slug}.ldap",
         "users_header_checks": (
-            shown.users_header_checks(site, f"{directory}/privacy.regexp") if services_of.hides_clients(site) else {}
+            shown.users_header_checks(site, f"{directory}/privacy.regexp", f"{directory}/authors.regexp")
+            if services_of.looks_at_users(site)
+            else {}
         ),
+        "authors": f"{directory}/authors.regexp",
         "scanned": f"{directory}/scanned.regexp",
         "privacy": f"{directory}/privacy.regexp",
         "postmaster_map": f"{directory}/postmasters-{slug}.ldap",

@@ -110,7 +110,7 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
     yield _file(facts["postmaster_map"], "ldap.cf", context=_lookup(*asked, "own_domains") | {"format": "%S"}, **secret)
     yield _file(facts["postmaster_names"], "postmasters.regexp", context={"part": 1})
     yield _file(facts["postmaster_domains"], "postmasters.regexp", context={"part": 3})
-    if settings["directory"]["senders"] == "own":
+    if settings["directory"]["senders"] != "any":
         of = [name for name in ("own_domains", "signed_domains") if name in facts["maps"]]
         asked = ("who may send with an address", "owner_filter", "login_attributes")
         yield _file(facts["sender_map"], "ldap.cf", context=_lookup(*asked, *of), **secret)
@@ -122,8 +122,12 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
             yield _file(facts["member_map"], "ldap.cf", context=_lookup(*asked), **secret)
     if settings["clamav"]["enabled"] and settings["clamav"]["on_unscannable"] == "Accept":
         yield _file(facts["scanned"], "scanned.regexp")
-    if facts["users_header_checks"]:
+    if facts["users_header_checks"] and settings["privacy"]["hide_client"]:
         yield _file(facts["privacy"], "privacy.regexp")
+    if settings["directory"]["senders"] == "own_header" or (
+        facts["users_header_checks"] and settings["directory"]["senders"] == "own"
+    ):
+        yield _file(facts["authors"], "authors.regexp")
     if settings["authentication"]["submission"]:
         yield _file(facts["directory_map"], "directory.cf", **secret)
     yield _file(f"{facts['sasl_directory']}/smtpd.conf", "smtpd.conf")

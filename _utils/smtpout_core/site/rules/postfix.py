@@ -213,8 +213,11 @@ RULES: list[Rule] = [
     (_mailboxes, _main("mailbox_size_limit", "message_size_limit")),
     (_unheard, ("postfix:main", "postfix:master")),
     (_services, ("authentication", "postfix:master")),
-    (_ports, ("authentication", "privacy", "postfix:master", *_SOCKETS)),
+    (_ports, ("authentication", "privacy", "directory:senders", "postfix:master", *_SOCKETS)),
     (_old_devices, ("authentication",)),
-    (_nexthops, ("hostname", "delivery", "routes", "authentication", "privacy", "postfix:master")),
+    (
+        _nexthops,
+        ("hostname", "delivery", "routes", "authentication", "privacy", "directory:senders", "postfix:master"),
+    ),
     (_maps, ("postfix:maps", "postfix:map_type")),
 ]
