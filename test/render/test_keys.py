@@ -11,10 +11,10 @@ from support import load
 
 @pytest.fixture
 def main(renderers: dict[str, Renderer]) -> Any:
-    """Return a function that gives main.cf of pillar.example with other keys, on Debian 12, as a mapping."""
-    renderer = renderers["debian-12"]
+    """Return a function that gives main.cf of pillar.example with other keys, on Debian 12 by default, as a mapping."""
 
-    def made(**keys: Any) -> dict[str, str]:
+    def made(platform: str = "debian-12", **keys: Any) -> dict[str, str]:
+        renderer = renderers[platform]
         pillar = load("default")
         pillar["smtpout"] |= keys
         renderer.use(pillar)
@@ -41,6 +41,23 @@ def test_routes_are_tables_that_main_cf_names(main: Any) -> None:
     }
     assert bare["relayhost"] == ""
     assert bare.keys() - routed.keys() == set()
+
+
+def test_a_routes_own_limits_are_parameters_of_its_own_transport(main: Any) -> None:
+    bare = main()
+    made = main(routes={"partner.dom": {"connections": 2, "addresses": ["192.0.2.7"]}, "default": {"delay": 1}})
+    assert {name: value for name, value in made.items() if bare.get(name) != value} == {
+        "default_transport": "route-default",
+        "route-partner.dom_destination_concurrency_limit": "2",
+        "route-default_destination_rate_delay": "1s",
+        "smtp_bind_address_enforce": "yes",
+    }
+    assert bare.keys() - made.keys() == set()
+    since_37 = {
+        platform: "smtp_bind_address_enforce" in main(platform, routes={"partner.dom": {"addresses": ["192.0.2.7"]}})
+        for platform in ("el-8", "el-9", "el-10", "fedora", "amazon-2023", "leap-15.6")
+    }
+    assert [platform for platform, known in since_37.items() if not known] == ["el-8", "el-9"]
 
 
 def test_clients_are_classes_that_their_networks_meet(main: Any) -> None:

@@ -246,6 +246,8 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
     postfix = made["postfix"]
     directory, indexed = postfix["directory"], postfix["map_type"]
     services = merged(services_of.stock(site, stock), postfix["master"])
+    of_routes = routes.services(site["routes"], services)
+    services |= {name: merged(service, services.get(name, {})) for name, service in of_routes.items()}
     delivery = site["delivery"]
     own = {
         form: routes.with_transport(delivery["domains"].get(domain, delivery["nexthop"]))
@@ -253,13 +255,13 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         for form in routes.forms(domain)
     }
     elsewhere = routes.made(site["routes"])
-    of_routes = routes.tables(elsewhere, site["routes"], (made["hostname"], f"localhost.{site['domains'][0]}"))
+    route_tables = routes.tables(elsewhere, site["routes"], (made["hostname"], f"localhost.{site['domains'][0]}"))
     tables: dict[str, dict[str, str]] = {
         "own_domains": dict.fromkeys(own, STRANGER),
-        "transport_maps": of_routes.pop("transports") | own,
+        "transport_maps": route_tables.pop("transports") | own,
         "virtual_aliases": addresses.aliases(site),
         "ehlo_keywords": shown.unmentioned(site, postfix, [*LOOPBACK, *site["networks"]]),
-        **of_routes,
+        **route_tables,
     }
     if site["signed_domains"]:
         tables["signed_domains"] = {form: "OK" for domain in site["signed_domains"] for form in routes.forms(domain)}
@@ -285,6 +287,7 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         "services": {name: service for name, service in services.items() if service is not None},
         "routes": elsewhere,
         "smart_host": routes.smart_host(elsewhere),
+        "route_limits": routes.limits(site["routes"]),
         "recipient_map": f"{directory}/people-{slug}.ldap",
         "sender_map": f"{directory}/senders-{slug}.ldap",
         "group_map": f"{directory}/groups-{slug}.ldap",

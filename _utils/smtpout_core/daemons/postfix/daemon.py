@@ -9,7 +9,7 @@ from typing import Any
 from smtpout_core import files
 from smtpout_core.change.parts import Daemon, File, Part, Probe, Trial
 from smtpout_core.daemons.groups import Membership
-from smtpout_core.daemons.postfix import check, listen, named, nexthop, start
+from smtpout_core.daemons.postfix import check, listen, named, nexthop, sources, start
 from smtpout_core.daemons.postfix.certificate import SelfMade
 from smtpout_core.daemons.postfix.given import Chain, Names
 from smtpout_core.daemons.postfix.table import Aliases, Table
@@ -51,6 +51,7 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
             ),
             trials=(
                 Trial("Postfix's user can read the directory's authorities", *_authorities(settings)),
+                *sources.trials(settings),
                 *_logins(settings),
             ),
             reads=tuple(
