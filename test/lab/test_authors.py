@@ -111,6 +111,34 @@ def test_a_broken_signature_is_no_way_around_it(relay: tuple[Applied, str]) -> N
     assert code == (550 if senders == "own_header" else 250)
 
 
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_without_a_sender_the_from_is_the_users_own(relay: tuple[Applied, str], entry: str) -> None:
+    """As read receipts are (RFC 8098, 3); servers of the site's, and bounces, are another's matter."""
+    applied, _ = relay
+    assert {author: sent(applied, author, entry=entry, sender="").code for author in MINE} == dict.fromkeys(MINE, 250)
+    told = f"X-Smtpout-Addresses: {OTHER}\r\n"
+    for author, extra in (
+        (f"<{OTHER}>", ""),
+        (f"<{OTHER}>", told),
+        (f"{OWN}, {OTHER}", ""),
+        ("<usuario02@domain02.dom>", ""),
+    ):
+        answer = sent(applied, author, entry=entry, sender="", extra=extra)
+        assert (answer.code, "without a sender" in answer.text) == (550, True), (author, answer)
+    assert sent(applied, f"<{OTHER}>", user="", sender="").code == 250
+
+
+def test_what_the_signer_is_told_of_a_user_does_not_leave(relay: tuple[Applied, str]) -> None:
+    applied, _ = relay
+    message = mail.compose(OWN, OUTSIDE)
+    to = [OUTSIDE, "other@outside.example"]
+    answers = mail.session(applied.lab, entry=mail.USERS, user="usuario01", recipients=to, message=message)
+    assert answers[-1].code == 250, answers
+    copies = mail.arrived(applied.lab.host("outside"), message)
+    assert all("dkim=pass" in copy["Authentication-Results"] for copy in copies)
+    assert [copy["X-Smtpout-Addresses"] for copy in copies] == [None] * len(copies)
+
+
 def test_who_is_excepted_and_servers_write_as_others(relay: tuple[Applied, str]) -> None:
     applied, _ = relay
     assert sent(applied, f"<{OTHER}>", user=SECRETARY, sender="usuario02@domain02.dom").code == 250

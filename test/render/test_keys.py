@@ -66,7 +66,7 @@ def test_clients_are_classes_that_their_networks_meet(main: Any) -> None:
     made = main(clients=[printer, {"networks": ["172.16.31.0/24"], "senders": ["@domain02.dom"], "outside": True}])
     says = "check_client_access static:{REJECT from here, send as"
     assert {name: value for name, value in made.items() if bare.get(name) != value} == {
-        "smtpd_restriction_classes": "clients_1, clients_2",
+        "smtpd_restriction_classes": "users_null_sender, clients_1, clients_2",
         "clients_1": (
             "reject_plaintext_session, check_sender_access lmdb:/etc/postfix/clients_1, "
             f"{says} scanner@domain01.dom only}}"
@@ -77,7 +77,8 @@ def test_clients_are_classes_that_their_networks_meet(main: Any) -> None:
             f"{bare['local_header_rewrite_clients']}, check_address_map cidr:/etc/postfix/clients_senders"
         ),
         "smtpd_sender_restrictions": bare["smtpd_sender_restrictions"].replace(
-            "check_sender_access", "check_client_access cidr:/etc/postfix/clients_senders, check_sender_access"
+            "check_sender_access lmdb",
+            "check_client_access cidr:/etc/postfix/clients_senders, check_sender_access lmdb",
         ),
         "smtpd_relay_restrictions": bare["smtpd_relay_restrictions"].replace(
             "reject_unauth", "check_client_access cidr:/etc/postfix/clients_outside reject_unauth"

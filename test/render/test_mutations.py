@@ -49,7 +49,7 @@ def full_site() -> Any:
     site["directory"] |= {"start_tls": True, "senders": "own_header"}
     site["directory"] |= {"login": "(&(objectClass=person)(uid=%u))", "login_attribute": "uid"}
     site["clamav"] |= {"enabled": True}
-    site["opendkim"] |= {"enabled": True}
+    site["opendkim"] |= {"enabled": True, "on_fail": "tempfail"}
     site["postfix"]["maps"] |= {"rules": {"type": "regexp", "entries": {"/^root@/": "postmaster@domain01.dom"}}}
     return site
 

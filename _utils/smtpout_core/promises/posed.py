@@ -170,7 +170,10 @@ class Posed:
                 if own_header:
                     for each in (f"<{other}>", f"{own}, {other}", f'"{own}" <{other}>', f'"{other}" <{own}>'):
                         yield replace(refused, written=(each,))
+                if own_header or signer["judges_null_sender"]:
                     yield replace(refused, sender="", author=other)
+                if signer["judges_null_sender"]:
+                    yield replace(taken, sender="", author=own)
 
     def ways_in(self) -> Iterator[tuple[str, str, str, str, str]]:
         """Yield each way by which mail comes in: client, door, sender, recipient, login."""

@@ -51,6 +51,9 @@ def derived(
     made["hostname"] = site.get("hostname") or grains["fqdn"]
     made["directory"] |= searches.derived(site["directory"]) | {"authorities": _authorities(made)}
     made["opendkim"] |= _signing(site, made["opendkim"], made["hostname"])
+    made["opendkim"]["judges_null_sender"] = bool(
+        made["opendkim"]["enabled"] and made["opendkim"]["judges_authors"] and made["directory"]["address_attributes"]
+    )
     made["opendkim"].setdefault("nameservers", grains.get("dns", {}).get("nameservers", []))
     made["saslauthd"]["defaults"] = _login_settings(made["saslauthd"])
     made["clamav"] |= _scanning(site, facts["clamav"])
@@ -293,6 +296,8 @@ def _relaying(site: dict[str, Any], made: dict[str, Any], stock: dict[str, Any])
         "group_map": f"{directory}/groups-{slug}.ldap",
         "member_map": f"{directory}/members-{slug}.ldap",
         "sender_names": f"{directory}/senders-{slug}.regexp",
+        "address_map": f"{directory}/addresses-{slug}.ldap",
+        "address_header": f"{directory}/addresses.regexp",
         "directory_map": f"{directory}/directory-{slug}.ldap",
         "users_header_checks": (
             shown.users_header_checks(site, f"{directory}/privacy.regexp", f"{directory}/authors.regexp")

@@ -364,7 +364,7 @@ def test_where_the_header_counts_all_is_kept_and_more_is_asked(site: Callable[..
     own, own_header = (site(directory={"senders": senders}).verdicts() for senders in ("own", "own_header"))
     assert {name: each.seen for name, each in own_header.items() if each.outcome is not Outcome.KEPT} == {}
     asked_of = [len(made["authors_are_users"].promise.questions) for made in (own, own_header)]
-    assert asked_of == [3 + 3 + 2, 3 * 8]
+    assert asked_of == [3 * 4 + 2, 3 * 9]
 
 
 @real

@@ -121,6 +121,10 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
             yield _file(facts["group_map"], "ldap.cf", context=_lookup(*asked, *of), **secret)
             asked = ("who is in a group", "member_filter", "login_attributes")
             yield _file(facts["member_map"], "ldap.cf", context=_lookup(*asked), **secret)
+    if settings["opendkim"]["judges_null_sender"]:
+        asked = ("which addresses a user has", "sender_filter", "address_attributes")
+        yield _file(facts["address_map"], "ldap.cf", context=_lookup(*asked), **secret)
+        yield _file(facts["address_header"], "addresses.regexp")
     if settings["clamav"]["enabled"] and settings["clamav"]["on_unscannable"] == "Accept":
         yield _file(facts["scanned"], "scanned.regexp")
     if facts["users_header_checks"] and settings["privacy"]["hide_client"]:

@@ -6,15 +6,25 @@
 -- refuses it (authors.regexp).
 -- An error in it ends OpenDKIM, a running one at its reload. An error while a message is judged puts that off (451).
 local OWN = false -- whether From: has to be the sender's own
+local NULL = true -- whether Postfix tells whose a login without a sender is
+local TOLD = "X-Smtpout-Addresses"
 local KEY = "default._domainkey.domain01.dom" -- any of KeyTable
 local FREE = { -- who may write with any From:
 }
 local SEVERAL = "a message has one From: header (RFC 5322, 3.6)"
 local OTHER = "From: has to be the address that you send with, and it alone"
 local POSES = "the name in From: holds another address than yours"
-local NOBODY = "a user sends with an address, and not without one"
+local NOBODY = "without a sender, From: has to be an address of yours, and it alone"
+
+local login = (odkim.get_mtasymbol(ctx, "{auth_authen}") or ""):lower()
+local sender = (odkim.get_envfrom(ctx) or ""):lower()
 
 if odkim.set_reply then -- the end
+  local n = 0
+  while NULL and login ~= "" and sender == "" and odkim.get_header(ctx, TOLD, n) do
+    odkim.del_header(ctx, TOLD, n) -- whatever n is, the first one goes
+    n = n + 1
+  end
   if refused then
     odkim.set_reply(ctx, "550", "5.7.1", refused)
     odkim.set_result(ctx, SMFIS_REJECT)
@@ -103,17 +113,27 @@ local function shown(text)
   end))
 end
 
+-- Tells whether an address is one that Postfix has named, above whatever a user may have written there.
+local function named(address)
+  for each in (odkim.get_header(ctx, TOLD, 0) or ""):lower():gmatch("[^%s,]+") do
+    if each == address or each:sub(-#address - 1) == ":" .. address then -- smtp:, of proxyAddresses
+      return true
+    end
+  end
+  return false
+end
+
 -- Returns what is wrong with who a message says it is from; nothing where that is right.
-local function fault(login, sender)
+local function fault()
   if odkim.get_header(ctx, "From", 1) then
     return SEVERAL
-  elseif not OWN or FREE[login] then
+  elseif FREE[login] or not (OWN or NULL and sender == "") then
     return nil
-  elseif sender == "" then
-    return NOBODY
   end
   local address, besides = mailbox(odkim.get_header(ctx, "From", 0) or "")
-  if address ~= sender then
+  if sender == "" and not (NULL and address and named(address)) then
+    return NOBODY
+  elseif sender ~= "" and address ~= sender then
     return OTHER
   end
   for other in shown(besides):lower():gmatch("[^%s<>()\"',;:%[%]]+@[^%s<>()\"',;:%[%]]+%.%w+") do
@@ -123,9 +143,8 @@ local function fault(login, sender)
   end
 end
 
-local login = (odkim.get_mtasymbol(ctx, "{auth_authen}") or ""):lower()
 if login ~= "" then -- servers of the site, devices and strangers are another's matter
-  local said = fault(login, (odkim.get_envfrom(ctx) or ""):lower())
+  local said = fault()
   if said then
     odkim.export(ctx, "refused", said)
     odkim.log(ctx, "From: of " .. login .. ": " .. said)
