@@ -1,8 +1,8 @@
 """A partner's server of the lab: it takes mail of whom it knows, over TLS, and keeps each message as a file.
 
 Run on one of the lab's hosts: ``partner.py [ADDRESS:]PORT FOLDER CERTIFICATE USER PASSWORD``; without a certificate
-(``-``) there is no TLS, without a user (``-``) no login. A file begins with a line that says who was logged in, and
-whether by TLS.
+(``-``) there is no TLS, without a user (``-``) no login. A file begins with a line that says who was logged in, whether
+by TLS, from which address, and what the client called itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Session(socketserver.StreamRequestHandler):
     server: Partner
 
     def handle(self) -> None:
-        self.user, self.secure, self.sender = "-", False, ""
+        self.user, self.secure, self.sender, self.name = "-", False, "", "-"
         self.say("220 mx.partner.example ESMTP")
         while line := self.rfile.readline():
             verb, _, rest = line.decode(errors="replace").strip().partition(" ")
@@ -35,7 +35,8 @@ class Session(socketserver.StreamRequestHandler):
             self.wfile.write(f"{line[:3]}{' ' if number == last else '-'}{line[4:]}\r\n".encode())
         self.wfile.flush()
 
-    def do_ehlo(self, _rest: str) -> None:
+    def do_ehlo(self, rest: str) -> None:
+        self.name = rest
         tls = ["250 STARTTLS"] if self.server.tls and not self.secure else []
         login = ["250 AUTH PLAIN"] if self.server.user != "-" and (self.secure or not self.server.tls) else []
         self.say("250 mx.partner.example", "250 8BITMIME", *tls, *login)
@@ -69,7 +70,8 @@ class Session(socketserver.StreamRequestHandler):
 
     def do_data(self, _rest: str) -> None:
         self.say("354 Go on")
-        lines = [f"{self.user} {'TLS' if self.secure else 'clear'}\n".encode()]
+        client = self.client_address[0].removeprefix("::ffff:")
+        lines = [f"{self.user} {'TLS' if self.secure else 'clear'} {client} {self.name}\n".encode()]
         while (line := self.rfile.readline()) not in (b".\r\n", b""):
             lines.append(line.removeprefix(b".").replace(b"\r\n", b"\n"))
         path = self.server.folder / uuid.uuid4().hex

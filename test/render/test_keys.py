@@ -11,10 +11,10 @@ from support import load
 
 @pytest.fixture
 def main(renderers: dict[str, Renderer]) -> Any:
-    """Return a function that gives main.cf of pillar.example with other keys, on Debian 12, as a mapping."""
-    renderer = renderers["debian-12"]
+    """Return a function that gives main.cf of pillar.example with other keys, on Debian 12 by default, as a mapping."""
 
-    def made(**keys: Any) -> dict[str, str]:
+    def made(platform: str = "debian-12", **keys: Any) -> dict[str, str]:
+        renderer = renderers[platform]
         pillar = load("default")
         pillar["smtpout"] |= keys
         renderer.use(pillar)
@@ -43,13 +43,30 @@ def test_routes_are_tables_that_main_cf_names(main: Any) -> None:
     assert bare.keys() - routed.keys() == set()
 
 
+def test_a_routes_own_limits_are_parameters_of_its_own_transport(main: Any) -> None:
+    bare = main()
+    made = main(routes={"partner.dom": {"connections": 2, "addresses": ["192.0.2.7"]}, "default": {"delay": 1}})
+    assert {name: value for name, value in made.items() if bare.get(name) != value} == {
+        "default_transport": "route-default",
+        "route-partner.dom_destination_concurrency_limit": "2",
+        "route-default_destination_rate_delay": "1s",
+        "smtp_bind_address_enforce": "yes",
+    }
+    assert bare.keys() - made.keys() == set()
+    since_37 = {
+        platform: "smtp_bind_address_enforce" in main(platform, routes={"partner.dom": {"addresses": ["192.0.2.7"]}})
+        for platform in ("el-8", "el-9", "el-10", "fedora", "amazon-2023", "leap-15.6")
+    }
+    assert [platform for platform, known in since_37.items() if not known] == ["el-8", "el-9"]
+
+
 def test_clients_are_classes_that_their_networks_meet(main: Any) -> None:
     bare = main()
     printer = {"networks": ["172.16.30.0/24"], "senders": ["scanner@domain01.dom"], "tls": True}
     made = main(clients=[printer, {"networks": ["172.16.31.0/24"], "senders": ["@domain02.dom"], "outside": True}])
     says = "check_client_access static:{REJECT from here, send as"
     assert {name: value for name, value in made.items() if bare.get(name) != value} == {
-        "smtpd_restriction_classes": "blocked_accounts, clients_1, clients_2",
+        "smtpd_restriction_classes": "users_null_sender, blocked_accounts, clients_1, clients_2",
         "clients_1": (
             "reject_plaintext_session, check_sender_access lmdb:/etc/postfix/clients_1, "
             f"{says} scanner@domain01.dom only}}"
@@ -60,7 +77,8 @@ def test_clients_are_classes_that_their_networks_meet(main: Any) -> None:
             f"{bare['local_header_rewrite_clients']}, check_address_map cidr:/etc/postfix/clients_senders"
         ),
         "smtpd_sender_restrictions": bare["smtpd_sender_restrictions"].replace(
-            "check_sender_access", "check_client_access cidr:/etc/postfix/clients_senders, check_sender_access"
+            "check_sender_access lmdb",
+            "check_client_access cidr:/etc/postfix/clients_senders, check_sender_access lmdb",
         ),
         "smtpd_relay_restrictions": bare["smtpd_relay_restrictions"].replace(
             "reject_unauth", "check_client_access cidr:/etc/postfix/clients_outside reject_unauth"

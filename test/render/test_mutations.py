@@ -46,10 +46,10 @@ def full_site() -> Any:
     _fill(site, schema)
     site["tls"] = {"chain_file": "/etc/ssl/private/relay.pem"}
     site["authentication"] = {"clear_text_on_25": False, "submission": True}
-    site["directory"] |= {"start_tls": True, "senders": "own"}
+    site["directory"] |= {"start_tls": True, "senders": "own_header"}
     site["directory"] |= {"login": "(&(objectClass=person)(uid=%u))", "login_attribute": "uid"}
     site["clamav"] |= {"enabled": True}
-    site["opendkim"] |= {"enabled": True}
+    site["opendkim"] |= {"enabled": True, "on_fail": "tempfail"}
     site["postfix"]["maps"] |= {"rules": {"type": "regexp", "entries": {"/^root@/": "postmaster@domain01.dom"}}}
     return site
 

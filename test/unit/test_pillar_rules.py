@@ -39,6 +39,11 @@ def directory(**keys: Any) -> Callable[[dict[str, Any]], None]:
     return lambda site: site["directory"].update(keys)
 
 
+def own_header(**opendkim: Any) -> Callable[[dict[str, Any]], None]:
+    """Return what has users' From: be their own, with these keys in opendkim."""
+    return lambda site: (site["directory"].update(senders="own_header"), site.update(opendkim=opendkim))[1]
+
+
 def room(name: str, **keys: Any) -> Callable[[dict[str, Any]], None]:
     """Return what puts these keys in place of a section."""
     return lambda site: site.update({name: keys})
@@ -104,6 +109,10 @@ CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
             "smtpout:promises:users_send_as_themselves: true and smtpout:directory:senders: any don't go together",
         ),
         (
+            lambda s: (s.update(promises={"authors_are_users": True}), s["directory"].update(senders="any")),
+            "smtpout:promises:authors_are_users: true and smtpout:directory:senders: any don't go together",
+        ),
+        (
             lambda s: s.update(promises={"viruses_are_stopped": True}, clamav={"on_infected": "Accept"}),
             "smtpout:clamav:on_infected: Accept",
         ),
@@ -153,6 +162,15 @@ CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
             shared(**{"a@domain01.dom": ["b", "b@domain01.dom"]}),
             'smtpout:shared_addresses:a@domain01.dom:1: "b@domain01.dom" has an @, and users log in with account_name',
         ),
+        (
+            directory(any_author=["secretary"]),
+            "smtpout:directory:any_author: has no effect without smtpout:directory:senders: own_header",
+        ),
+        (
+            directory(senders="own_header", any_author=["ana", "a@b.dom"]),
+            'smtpout:directory:any_author:1: "a@b.dom" has an @, and users log in with account_name',
+        ),
+        (directory(login="(cn=%u)", senders="own_header"), "smtpout:directory:login_attribute: missing"),
         (directory(recipients="(mail=*)"), "smtpout:directory:recipients"),
         (directory(recipients="(mail=%s%r)"), "only saslauthd knows"),
         (directory(login="mail"), "smtpout:verify:user"),
@@ -282,6 +300,18 @@ CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
                 },
             ),
             "is that of smtpout:opendkim:domains:domain01.dom, with another key",
+        ),
+        (
+            own_header(enabled=False),
+            'smtpout:directory:senders: "own_header" needs OpenDKIM, and smtpout:opendkim:enabled is false; right',
+        ),
+        (own_header(on_fail="accept"), 'smtpout:opendkim:on_fail: "accept" has any From: pass while OpenDKIM is down'),
+        *(
+            (
+                own_header(options={name: "/etc/site/own.lua"}),
+                f'smtpout:opendkim:options:{name}: "/etc/site/own.lua" has mail pass by the script of smtpout:',
+            )
+            for name in ("FinalPolicyScript", "setuppolicyscript", "PeerList", "ExemptDomains", "StrictHeaders")
         ),
     ],
 }

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from minions import Settings
+from smtpout_core.daemons.postfix import sources
+from smtpout_core.errors import RelayError
 
 LOGIN = {"user": "mycompany", "password": "pass word:1"}
 Made = Callable[..., dict[str, Any]]
@@ -64,6 +66,66 @@ def test_the_relays_own_mail_stays_whatever_domain_it_is_below_of(made: Made) ->
     assert "relay.site.corp.example" not in entries(made({}, hostname="relay.corp.example"), "transport_maps")
 
 
+OWN = {"addresses": ["192.0.2.7"], "helo": "bulk.domain01.dom", "connections": 2}
+
+
+def test_a_route_with_limits_or_an_address_has_a_transport_of_its_own(made: Made) -> None:
+    partner = {"nexthop": "smtp:[mx.partner.example]:587", **LOGIN, **OWN}
+    postfix = made({"Partner.example": partner, ".other.example": {"delay": 5}})["postfix"]
+    assert postfix["services"]["route-partner.example/unix"] == {
+        "command": "smtp",
+        "options": {
+            "syslog_name": "postfix/$service_name",
+            "smtp_bind_address": "192.0.2.7",
+            "smtp_bind_address6": "",
+            "inet_protocols": "ipv4",
+            "smtp_helo_name": "bulk.domain01.dom",
+        },
+    }
+    assert postfix["services"]["routes-other.example/unix"] == {
+        "command": "smtp",
+        "options": {"syslog_name": "postfix/$service_name"},
+    }
+    assert postfix["route_limits"] == {
+        "route-partner.example_destination_concurrency_limit": "2",
+        "routes-other.example_destination_rate_delay": "5s",
+    }
+    transports = postfix["maps"]["transport_maps"]["entries"]
+    assert transports["partner.example"] == "route-partner.example:[mx.partner.example]:587"
+    assert transports[".other.example"] == "routes-other.example:"
+    assert set(postfix["maps"]["route_passwords"]["entries"]) == {"[mx.partner.example]:587"}
+
+
+def test_mail_that_has_no_other_route_leaves_from_an_address_by_mx_or_by_a_smart_host(made: Made) -> None:
+    both = {"addresses": ["192.0.2.7", "2001:db8::7"]}
+    postfix = made({"default": both})["postfix"]
+    options = postfix["services"]["route-default/unix"]["options"]
+    assert (options["smtp_bind_address"], options["smtp_bind_address6"]) == ("192.0.2.7", "2001:db8::7")
+    assert "inet_protocols" not in options
+    assert postfix["smart_host"] == ("route-default", "")
+    smart = made({"default": {**both, "nexthop": "[smart.example]:587"}})["postfix"]
+    assert smart["smart_host"] == ("route-default", "[smart.example]:587")
+    assert smart["routes"][0]["servers"] == ["route-default:[smart.example]:587"]
+
+
+def test_a_transport_is_what_the_sites_own_is_but_for_what_the_route_says(made: Made) -> None:
+    smtps = {"command": "smtp", "options": {"smtp_tls_wrappermode": True, "syslog_name": "postfix/smtps"}}
+    own = {"smtps/unix": smtps, "route-a.example/unix": {"maxproc": 5}}
+    postfix = made({"a.example": {"nexthop": "smtps:[mx.example]:465", **OWN}}, postfix={"master": own})["postfix"]
+    service = postfix["services"]["route-a.example/unix"]
+    assert service["maxproc"] == 5
+    assert service["options"]["smtp_tls_wrappermode"] is True
+
+
+def test_the_names_of_transports_are_short_and_differ(made: Made) -> None:
+    labels = ["a" * 60] * 3
+    names = {f"{'.'.join([*labels, last])}.example": {"delay": 1} for last in ("b", "c")}
+    services = made({**names, "x.example": {"delay": 1}, ".x.example": {"delay": 1}})["postfix"]["services"]
+    own = [name for name in services if name.startswith("route")]
+    assert len(own) == 4
+    assert max(map(len, own)) < 60
+
+
 NEXTHOP = {"nexthop": "smtp:[mx.partner.example]:587"}
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no domain": ({"partner": NEXTHOP}, "default, a domain, or a dot and a domain for what is below it"),
@@ -98,6 +160,27 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "TLS by LMTP": (
         {"a.example": {"nexthop": "lmtp:inet:b.example", "tls": "encrypt"}}, "for the transport smtp, and lmtp is lmtp",
     ),
+    "two addresses of one IP": (
+        {"a.example": {"addresses": ["192.0.2.1", "192.0.2.2"]}},
+        'smtpout:routes:a.example:addresses:1: "192.0.2.2" is the second of IPv4; remove one',
+    ),
+    "no address of a host's": (
+        {"a.example": {"addresses": ["127.0.0.1"]}},
+        'smtpout:routes:a.example:addresses:0: "127.0.0.1" is none that mail leaves from; right is one of this host',
+    ),
+    "a name for an address": ({"a.example": {"addresses": ["a.example"]}}, "smtpout:routes:a.example:addresses:0"),
+    "several connections with a delay": (
+        {"a.example": {"delay": 5, "connections": 2}}, "smtpout:routes:a.example:connections: 2 doesn't go with a de",
+    ),
+    "limits of what goes nowhere": (
+        {"a.example": {"nexthop": "error:no", "delay": 5}}, "smtpout:routes:a.example:delay: 5 is for the transport",
+    ),
+    "an address by LMTP": (
+        {"a.example": {"nexthop": "lmtp:inet:b.dom", "helo": "a.b.dom"}}, "for the transport smtp, and lmtp is lmtp",
+    ),
+    "all mail by MX and TLS": (
+        {"default": {"tls": "may", "delay": 1}}, "smtpout:routes:default:nexthop: names no server",
+    ),
     "the relay itself": ({"a.example": {"nexthop": "smtp:[127.0.0.1]"}}, "is this relay itself"),
 }  # fmt: skip
 
@@ -120,6 +203,21 @@ def test_a_parameter_that_hides_a_route_is_refused(made: Made, name: str, value:
     errors = made(routes, postfix={"main": {name: value}})["errors"]
     assert len(errors) == 1
     assert f"smtpout:postfix:main:{name}: (secret) hides what smtpout:routes says" in errors[0]
+
+
+def test_a_transport_of_the_sites_own_for_all_mail_is_refused_beside_that_of_the_default_route(made: Made) -> None:
+    (error,) = made({"default": OWN}, postfix={"main": {"default_transport": "relay"}})["errors"]
+    assert error.startswith("smtpout:postfix:main:default_transport: (secret) hides what smtpout:routes says")
+
+
+def test_an_address_that_the_host_has_not_is_told_with_its_key(made: Made) -> None:
+    routes = {"a.example": {"addresses": ["192.0.2.7"]}}
+    (trial,) = sources.trials(made(routes))
+    with pytest.raises(RelayError, match=r"^smtpout:routes:a.example:addresses:0: 192.0.2.7 is none of this host's"):
+        trial.ask()
+    with pytest.raises(RelayError, match=r"addresses:0"):
+        sources.seen(made(routes))
+    sources.bound("127.0.0.1", "key")
 
 
 def test_a_relayhost_of_the_sites_own_goes_on_without_routes(made: Made) -> None:

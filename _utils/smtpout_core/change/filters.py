@@ -25,6 +25,11 @@ def native(value: Any) -> str:
     return text
 
 
+def lua(value: str) -> str:
+    """Return a text as Lua writes it."""
+    return '"' + re.sub(r'[\\"\x00-\x1f]', lambda found: f"\\{ord(found[0]):03d}", value) + '"'
+
+
 def overridden(text: str, options: Mapping[str, Any], separator: str = " ", unknown: tuple[str, ...] = ()) -> str:
     """Return a configuration text with the site's own options merged in.
 

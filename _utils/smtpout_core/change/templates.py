@@ -47,6 +47,7 @@ class Templates:
         )
         self.environment.filters.update(
             native=filters.native,
+            lua=filters.lua,
             overridden=filters.overridden,
             master_cf=lambda services: _Lines(filters.master_cf(services)),
         )

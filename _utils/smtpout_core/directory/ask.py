@@ -213,7 +213,7 @@ def _server_fault(server: str, site: dict[str, Any]) -> RelayError | None:
                 )
             login = "login and members_of" if "members_of" in site else "login"
             _check_filter(connection, site, login, site["login_filter"])
-            if site["senders"] == "own":
+            if site["senders"] != "any":
                 _check_filter(connection, site, "login_attribute", site["owner_filter"])
             if site["delegates"] == "group_members":
                 _check_filter(connection, site, "delegates", site["group_filter"])

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from smtpout_core.directory import ask
+from smtpout_core.site import searches
 
 ENOUGH = 5
 """Entries that are looked at in a domain."""
@@ -37,7 +38,7 @@ def found(settings: dict[str, Any], domains: Iterable[str]) -> list[Person]:
     :raises NotInstalledError: ldap3 is missing.
     """
     directory = settings["directory"]
-    named, addressed = directory["login_attributes"], _attributes(directory["recipient_filter"])
+    named, addressed = directory["login_attributes"], searches.addressed(directory["recipient_filter"])
     people: dict[Person, None] = {}
     for domain in domains if addressed else ():
         there = "".join(f"({name}={before}*@{domain})" for name, before in addressed.items())
@@ -80,14 +81,9 @@ def addresses(settings: dict[str, Any], ldap_filter: str) -> list[str]:
     :param ldap_filter: the filter.
     :raises RelayError: no server serves or the filter is malformed.
     """
-    addressed = _attributes(settings["directory"]["recipient_filter"])
+    addressed = searches.addressed(settings["directory"]["recipient_filter"])
     found = ask.entries(settings, ldap_filter, list(addressed)) if addressed else []
     return [address for entry in found for address in _addresses(entry, addressed, settings["domains"])]
-
-
-def _attributes(recipient_filter: str) -> dict[str, str]:
-    """Return what stands before an address in each attribute that a filter compares with one, by the attribute."""
-    return dict(re.findall(r"\(\s*([A-Za-z][\w;.-]*)=([^()%*]*)%s\)", f"({recipient_filter})"))
 
 
 def _addresses(entry: dict[str, list[str]], addressed: dict[str, str], domains: list[str]) -> list[str]:

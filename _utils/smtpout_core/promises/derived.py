@@ -245,6 +245,14 @@ def everything(
             r"smtpd_sender_\w+|smtpd_(client|helo|recipient|relay)_restrictions",
         ),
         Promise(
+            "authors_are_users",
+            "Users write with one From:, and with their own where the site wants that",
+            list(site.authors()),
+            site.without_users,
+            ("directory:senders", "directory:any_author", "opendkim:options", "postfix:main", "postfix:master"),
+            r"\w*header_checks|cleanup_service_name|receive_override_options|smtpd_milters|milter_\w+",
+        ),
+        Promise(
             "viruses_are_stopped",
             "No virus passes the relay, whoever sends it",
             [

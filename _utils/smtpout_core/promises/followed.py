@@ -149,8 +149,9 @@ def _queue_ids(chain: Chain) -> dict[str, str]:
 def _message(question: Question, token: str) -> bytes:
     """Return a message, its lines' ends as sendmail(1) has them."""
     sender = question.author or question.sender or "mailer-daemon@[198.51.100.25]"
+    authors = "".join(f"From: {each}\n" for each in question.written or (f"<{sender}>",))
     head = (
-        f"From: <{sender}>\nTo: <{question.recipient}>\nSubject: smtpout asks for a promise\n"
+        f"{authors}To: <{question.recipient}>\nSubject: smtpout asks for a promise\n"
         f"Date: {formatdate()}\nX-Smtpout-Trial: {token}\nMIME-Version: 1.0\n"
     )
     if question.content is Content.AWKWARD:

@@ -124,7 +124,7 @@ class Nexthops:
         :param version: of IP, that Postfix speaks.
         """
         named = settings["verify"].get("outside")
-        to_mx = [route["domain"] for route in settings["postfix"]["routes"] if not route["nexthop"]]
+        to_mx = [route["domain"] for route in settings["postfix"]["routes"] if route["mx"]]
         domains = [*settings["domains"], *to_mx, *([named] if named else [])]
         arrived = [each for question in seen if question.handed for each in seen[question].arrived]
         handed = [_handed(each) for each in arrived if each.service in chain.clients]

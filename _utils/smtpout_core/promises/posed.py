@@ -193,6 +193,29 @@ class Posed:
             yield from ((user, each) for each in strange[:1])
             yield user, f"{NOBODY}@{self.domains[0]}"
 
+    def authors(self) -> Iterator[Question]:
+        """Yield what users write with whose From: is theirs, and with whose isn't, or isn't one."""
+        own_header = self.settings["directory"]["senders"] == "own_header"
+        signer = self.settings["opendkim"]
+        free = {each.lower() for each in self.settings["directory"]["any_author"]}
+        for user in [each for each in self.people if each.login.lower() not in free][:1]:
+            own, other = user.addresses[0], f"{NOBODY}@{self.domains[0]}"
+            for client, door in ((client, door) for client in self.strangers[:1] for door in self.login_doors):
+                taken = Question(client, door, own, OUTSIDE, content=Content.PLAIN, login=user.login)
+                yield taken
+                refused = replace(taken, ends=End.REFUSED_FOR_GOOD)
+                if own_header or door in self.users_doors:
+                    yield replace(refused, written=("",))
+                if signer["enabled"] and signer["judges_authors"]:
+                    yield replace(refused, written=(f"<{own}>", f"<{other}>"))
+                if own_header:
+                    for each in (f"<{other}>", f"{own}, {other}", f'"{own}" <{other}>', f'"{other}" <{own}>'):
+                        yield replace(refused, written=(each,))
+                if own_header or signer["judges_null_sender"]:
+                    yield replace(refused, sender="", author=other)
+                if signer["judges_null_sender"]:
+                    yield replace(taken, sender="", author=own)
+
     def ways_in(self) -> Iterator[tuple[str, str, str, str, str]]:
         """Yield each way by which mail comes in: client, door, sender, recipient, login."""
         for client in (*self.servers[:1], *self.here[:1]):

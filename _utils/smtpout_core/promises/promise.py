@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -68,6 +69,7 @@ class Question:
         :data:`ANY` for whichever of the site's.
     :param handed: whether where it leaves to has to take it.
     :param author: of the message's ``From:``; the envelope's sender where it is left out.
+    :param written: its ``From:`` headers as they are written, in place of that.
     :param hidden: what no ``Received:`` of it says where it leaves.
     :param encrypted: whether the client begins TLS where it could do without.
     :param key: of the pillar, that it is asked for.
@@ -84,6 +86,7 @@ class Question:
     signer: tuple[str, str] | None = None
     handed: bool = False
     author: str = ""
+    written: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     encrypted: bool = False
     key: str = ""
@@ -105,8 +108,18 @@ class Question:
         signer = ".".join(self.signer) if self.signer else "whoever"
         handed = "handed on" if self.handed else ""
         private = "private" if self.hidden else ""
+        written = [re.sub(r"[^\s<\"]+@", "@", each) for each in self.written]
         ends = (self.ends.value, self.content.value, self.routed, signer, handed, private)
-        return (self.client, self.door, *people, logged, *ends, *(["by TLS"] if self.encrypted else []), *named)
+        return (
+            self.client,
+            self.door,
+            *people,
+            logged,
+            *ends,
+            *(["by TLS"] if self.encrypted else []),
+            *written,
+            *named,
+        )
 
     def __str__(self) -> str:
         who = f"{self.client} at {self.door}" if self.door != SENDMAIL else "sendmail(1)"
@@ -114,7 +127,8 @@ class Question:
         what = f" with {self.content.value}" if self.content is not Content.NOTHING else ""
         if self.content in (Content.LOGIN, Content.CLEAR_LOGIN):
             return f"{who}{logged} with {self.content.value}"
-        author = f" (From: {self.author})" if self.author else ""
+        authors = [f"From: {each}".rstrip() for each in self.written or filter(None, [self.author])]
+        author = f" ({', '.join(authors)})" if authors else ""
         return f"{who}{logged} from <{self.sender}>{author} to <{self.recipient}>{what}"
 
 

@@ -17,6 +17,9 @@ from smtpout_core.site import services as services_of
 # No ::ffff:127.0.0.0/104: an IPv4-mapped client is an IPv4 one to Postfix and OpenDKIM (smtpd_peer.c of Postfix).
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
+# OpenDKIM's options for scripts; a site that has its own there does without the formula's.
+SCRIPTS = {"setuppolicyscript", "finalpolicyscript"}
+
 # What a stranger who writes from one of the site's domains is told (access(5)).
 STRANGER = "REJECT log in to send from this domain"
 
@@ -50,6 +53,9 @@ def derived(
     made["directory"] |= {"named_filter": blocked.named_filter(made["directory"])}
     made["directory"] |= {"blocked_filter": blocked.account_filter(made["directory"], site["blocked"]["logins"])}
     made["opendkim"] |= _signing(site, made["opendkim"], made["hostname"])
+    made["opendkim"]["judges_null_sender"] = bool(
+        made["opendkim"]["enabled"] and made["opendkim"]["judges_authors"] and made["directory"]["address_attributes"]
+    )
     made["opendkim"].setdefault("nameservers", grains.get("dns", {}).get("nameservers", []))
     made["saslauthd"]["defaults"] = _login_settings(made["saslauthd"])
     made["clamav"] |= _scanning(site, facts["clamav"])
@@ -140,6 +146,10 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict
         "key_table": f"{directory}/KeyTable",
         "signing_table": f"{directory}/SigningTable",
         "hosts_file": f"{directory}/TrustedHosts",
+        "authors": f"{directory}/authors.lua",
+        "judges_authors": opendkim["lua"]
+        and site["directory"]["senders"] != "any"
+        and not SCRIPTS & {name.lower() for name in opendkim["options"]},
     }
 
 
@@ -246,6 +256,8 @@ def _relaying(
     postfix = made["postfix"]
     directory, indexed = postfix["directory"], postfix["map_type"]
     services = merged(services_of.stock(site, stock), postfix["master"])
+    of_routes = routes.services(site["routes"], services)
+    services |= {name: merged(service, services.get(name, {})) for name, service in of_routes.items()}
     delivery = site["delivery"]
     own = {
         form: routes.with_transport(delivery["domains"].get(domain, delivery["nexthop"]))
@@ -253,13 +265,13 @@ def _relaying(
         for form in routes.forms(domain)
     }
     elsewhere = routes.made(site["routes"])
-    of_routes = routes.tables(elsewhere, site["routes"], (made["hostname"], f"localhost.{site['domains'][0]}"))
+    route_tables = routes.tables(elsewhere, site["routes"], (made["hostname"], f"localhost.{site['domains'][0]}"))
     tables: dict[str, dict[str, str]] = {
         "own_domains": dict.fromkeys(own, STRANGER),
-        "transport_maps": of_routes.pop("transports") | own,
+        "transport_maps": route_tables.pop("transports") | own,
         "virtual_aliases": addresses.aliases(site),
         "ehlo_keywords": shown.unmentioned(site, postfix, [*LOOPBACK, *site["networks"]]),
-        **of_routes,
+        **route_tables,
     }
     if site["signed_domains"]:
         tables["signed_domains"] = {form: "OK" for domain in site["signed_domains"] for form in routes.forms(domain)}
@@ -286,15 +298,21 @@ def _relaying(
         "services": {name: service for name, service in services.items() if service is not None},
         "routes": elsewhere,
         "smart_host": routes.smart_host(elsewhere),
+        "route_limits": routes.limits(site["routes"]),
         "recipient_map": f"{directory}/people-{slug}.ldap",
         "sender_map": f"{directory}/senders-{slug}.ldap",
         "group_map": f"{directory}/groups-{slug}.ldap",
         "member_map": f"{directory}/members-{slug}.ldap",
         "sender_names": f"{directory}/senders-{slug}.regexp",
+        "address_map": f"{directory}/addresses-{slug}.ldap",
+        "address_header": f"{directory}/addresses.regexp",
         "directory_map": f"{directory}/directory-{slug}.ldap",
         "users_header_checks": (
-            shown.users_header_checks(site, f"{directory}/privacy.regexp") if services_of.hides_clients(site) else {}
+            shown.users_header_checks(site, f"{directory}/privacy.regexp", f"{directory}/authors.regexp")
+            if services_of.looks_at_users(site)
+            else {}
         ),
+        "authors": f"{directory}/authors.regexp",
         "scanned": f"{directory}/scanned.regexp",
         "privacy": f"{directory}/privacy.regexp",
         "postmaster_map": f"{directory}/postmasters-{slug}.ldap",

@@ -7,6 +7,8 @@ smtp_sasl_password_maps).
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -22,6 +24,10 @@ NOWHERE = ("error", "retry", "discard")
 UNCHANGED = ":"
 """A transport without a name and a nexthop leaves things as they are without it (transport(5))."""
 
+OWN = ("addresses", "helo", "connections", "delay")
+"""What of a route Postfix knows by the service that mail leaves by: such a route has one of its own."""
+NAMED = 32
+"""Characters of a domain that a service is called by; the path of its socket has an end (unix(7))."""
 Route = dict[str, Any]
 
 
@@ -56,25 +62,42 @@ def destinations(domain: str, route: Mapping[str, Any]) -> list[str]:
     return [each for each in re.split(r"[,\s]+", written) if each] or [domain]
 
 
+def transport(route: Mapping[str, Any]) -> str:
+    """Return the transport that a route has in the pillar, or by default."""
+    return with_transport(route.get("nexthop", "")).partition(":")[0] or "smtp"
+
+
+def service(domain: str, route: Mapping[str, Any]) -> str:
+    """Return the transport that mail of a route leaves by: one of its own where it says something of that."""
+    if not any(key in route for key in OWN):
+        return transport(route)
+    bare = domain.lower().removeprefix(".")
+    short = bare if len(bare) <= NAMED else f"{bare[:NAMED]}-{hashlib.sha256(bare.encode()).hexdigest()[:8]}"
+    return f"{'routes' if domain.startswith('.') else 'route'}-{short}"
+
+
 def servers(domain: str, route: Mapping[str, Any]) -> list[str]:
     """Return the servers that a route leads to, as nexthops of one each; none for whatever is below a domain."""
-    transport = with_transport(route.get("nexthop", "")).partition(":")[0] or "smtp"
-    found = destinations(domain, route) if transport not in NOWHERE else []
-    return [f"{transport}:{each}" for each in found if not each.startswith(".")]
+    if transport(route) in NOWHERE or ("nexthop" not in route and domain == DEFAULT):
+        return []
+    return [f"{service(domain, route)}:{each}" for each in destinations(domain, route) if not each.startswith(".")]
 
 
 def made(given: Mapping[str, Mapping[str, Any]]) -> list[Route]:
-    """Return routes with what follows from each: its ``nexthop``, empty for MX, what it is looked up by, and its TLS.
+    """Return routes with what follows from each: its ``nexthop``, what it is looked up by, and its TLS.
 
-    ``servers`` are what can be asked there, each with its transport; none where it leads to none that is known.
+    Where ``mx`` records say where mail goes, the nexthop is empty, or no more than a transport of its own. ``servers``
+    are what can be asked there, each with its transport; none where it leads to none that is known.
 
     :param given: the site's, by domain; the password stays there.
     """
     return [
         {
             "domain": domain,
-            "nexthop": with_transport(route["nexthop"]) if "nexthop" in route else "",
+            "nexthop": nexthop(domain, route),
+            "mx": "nexthop" not in route,
             "destinations": destinations(domain, route),
+            "addresses": list(route.get("addresses", [])),
             "servers": servers(domain, route),
             "tls": level(route),
             "policy": policy(route) if "tls" in route or "user" in route else "",
@@ -82,6 +105,49 @@ def made(given: Mapping[str, Mapping[str, Any]]) -> list[Route]:
         }
         for domain, route in given.items()
     ]
+
+
+def nexthop(domain: str, route: Mapping[str, Any]) -> str:
+    """Return transport and nexthop of a route; an empty text where MX records say all of it."""
+    own = service(domain, route)
+    if "nexthop" in route:
+        return f"{own}:{with_transport(route['nexthop']).partition(':')[2]}"
+    return f"{own}:" if own != transport(route) else ""
+
+
+def services(given: Mapping[str, Mapping[str, Any]], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the services that routes have of their own, by their names in master.cf.
+
+    :param given: the site's routes.
+    :param known: the services of master.cf, of which theirs are made.
+    """
+    made: dict[str, Any] = {}
+    for domain, route in given.items():
+        name, base = service(domain, route), known.get(f"{transport(route)}/unix")
+        if base and name != transport(route):
+            options = {**base.get("options", {}), "syslog_name": "postfix/$service_name"}
+            versions = {ipaddress.ip_address(each).version: each for each in route.get("addresses", [])}
+            if versions:
+                options |= {"smtp_bind_address": versions.get(4, ""), "smtp_bind_address6": versions.get(6, "")}
+                options |= {"inet_protocols": f"ipv{min(versions)}"} if len(versions) == 1 else {}
+            options |= {"smtp_helo_name": route["helo"]} if "helo" in route else {}
+            made[f"{name}/unix"] = {**base, "options": options}
+    return made
+
+
+def limits(given: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return what main.cf has of routes' own limits (postconf(5)), by parameter.
+
+    :param given: the site's routes.
+    """
+    found = {}
+    for domain, route in given.items():
+        name = service(domain, route)
+        if "connections" in route:
+            found[f"{name}_destination_concurrency_limit"] = str(route["connections"])
+        if "delay" in route:
+            found[f"{name}_destination_rate_delay"] = f"{route['delay']}s"
+    return found
 
 
 def policy(route: Mapping[str, Any]) -> str:
@@ -94,8 +160,8 @@ def smart_host(routes: Iterable[Route]) -> tuple[str, str]:
     """Return transport and destination of mail that has no other route; empty texts where MX records say it."""
     for route in routes:
         if route["domain"] == DEFAULT:
-            transport, _, destination = route["nexthop"].partition(":")
-            return transport, destination
+            own, _, destination = route["nexthop"].partition(":")
+            return own, destination
     return "", ""
 
 
@@ -118,7 +184,7 @@ def tables(
     policies, logins = {}, {}
     for route in routes:
         for destination in route["destinations"]:
-            for key in [destination] if route["nexthop"] else forms(destination):
+            for key in forms(destination) if route["mx"] else [destination]:
                 if route["policy"]:
                     policies[key.lower()] = route["policy"]
             if route["login"]:
@@ -140,4 +206,5 @@ def way(routes: Iterable[Route], domain: str) -> str:
     :param routes: of :func:`made`.
     """
     ways = {route["domain"]: route["nexthop"] for route in routes if route["nexthop"]}
-    return next((ways[name] for name in (domain.lower(), *parents(domain), DEFAULT) if name in ways), "")
+    found = next((ways[name] for name in (domain.lower(), *parents(domain), DEFAULT) if name in ways), "")
+    return f"{found}{domain}" if found.endswith(":") else found

@@ -103,12 +103,23 @@ def derived(directory: dict[str, Any]) -> dict[str, Any]:
         "recipient_filter": recipient_filter,
         "account_filter": f"(&{accounts})",
         "owner_filter": f"(&{_parenthesised(recipient_filter)}{accounts}{whole})",
+        # Of whoever logs in with a name, the addresses that the recipients' search finds them by.
+        "sender_filter": f"(&{accounts}{whole}(|{''.join(f'({each}=%s)' for each in attributes)}))",
+        "address_attributes": list(addressed(recipient_filter)),
         # Postfix could follow a group's members by itself (special_result_attribute, ldap_table(5)), but then takes
         # them with whatever name they have. Asked for as accounts, they are none but who can log in.
         "group_filter": f"(&{_parenthesised(recipient_filter)}(objectClass=group))",
         "group_attribute": "distinguishedName",
         "member_filter": f"(&{accounts}{whole}{MEMBERS.format('%s')})",
     }
+
+
+def addressed(recipient_filter: str) -> dict[str, str]:
+    """Return what stands before an address in each attribute that a filter compares with one, by the attribute.
+
+    :param recipient_filter: with Postfix's tokens.
+    """
+    return dict(re.findall(r"\(\s*([A-Za-z][\w;.-]*)=([^()%*]*)%s\)", f"({recipient_filter})"))
 
 
 def _kept_out(directory: dict[str, Any]) -> Iterator[str]:

@@ -10,7 +10,7 @@ USERS = ("submission/inet", "465/inet")
 """Where users log in."""
 
 PRIVATE = "private-cleanup/unix"
-"""What takes out of users' mail where they write from."""
+"""What looks at the headers of users' mail, and takes out of it where they write from."""
 
 OLD_DEVICES = "old-devices/inet"
 """Where devices with old TLS do, as ``postfix/master.yaml`` has it; a site's is called by its port."""
@@ -35,17 +35,17 @@ def stock(site: Mapping[str, Any], services: Mapping[str, Any]) -> dict[str, Any
     old = of_old_devices(site)
     named = {(old if name == OLD_DEVICES else name): service for name, service in copy.deepcopy(services).items()}
     found = {name: service for name, service in named.items() if name and name not in left_out}
-    if not hides_clients(site):
+    if not looks_at_users(site):
         del found[PRIVATE]
         for service in found.values():
             service.get("options", {}).pop("cleanup_service_name", None)
     return found
 
 
-def hides_clients(site: Mapping[str, Any]) -> bool:
-    """Tell whether where users write from is taken out of their mail: by a cleanup(8) of their own.
+def looks_at_users(site: Mapping[str, Any]) -> bool:
+    """Tell whether the headers of users' mail are looked at: by a cleanup(8) of their own.
 
     :param site: as of :func:`of_old_devices`.
     """
     users = site["authentication"]["submission"] or of_old_devices(site) is not None
-    return bool(users and site["privacy"]["hide_client"])
+    return bool(users and (site["privacy"]["hide_client"] or site["directory"]["senders"] != "any"))

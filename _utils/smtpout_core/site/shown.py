@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from smtpout_core.site import written
@@ -23,13 +23,22 @@ def unmentioned(site: dict[str, Any], postfix: dict[str, Any], trusted: Iterable
     return dict.fromkeys(trusted, to_all) | {"0.0.0.0/0": to_strangers, "::/0": to_strangers}
 
 
-def users_header_checks(site: dict[str, Any], privacy: str) -> dict[str, str]:
-    """Return what cleanup(8) looks for in users' headers: the site's own tables, behind that of their privacy.
+def users_header_checks(site: dict[str, Any], privacy: str, authors: str) -> dict[str, str]:
+    """Return what cleanup(8) looks for in users' headers: the site's own tables, behind the formula's.
 
     :param site: the site's, in one form.
-    :param privacy: path of that table.
+    :param privacy: path of the table that hides where they write from.
+    :param authors: of that by which a ``From:`` without an address is refused.
     """
     main = site["postfix"]["main"]
-    own = str(main.get("header_checks") or "")
-    nested = str(main.get("nested_header_checks", own) or "")
-    return {"header_checks": ", ".join(filter(None, [f"regexp:{privacy}", own])), "nested_header_checks": nested}
+    own = _tables(main.get("header_checks"))
+    nested = _tables(main.get("nested_header_checks", own))
+    made = [privacy] if site["privacy"]["hide_client"] else []
+    made += [authors] if site["directory"]["senders"] != "any" else []
+    tables = [*(f"regexp:{path}" for path in made), own]
+    return {"header_checks": ", ".join(filter(None, tables)), "nested_header_checks": nested}
+
+
+def _tables(given: Any) -> str:
+    """Return the tables that a site names, beside the formula's (``prepend``, ``append``) or instead."""
+    return ", ".join(str(each) for each in (given.values() if isinstance(given, Mapping) else [given]) if each)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from smtpout_core.change import units
 from smtpout_core.change.parts import Daemon
 from smtpout_core.daemons import descriptions
-from smtpout_core.daemons.postfix import conf, nexthop
+from smtpout_core.daemons.postfix import conf, nexthop, sources
 from smtpout_core.daemons.watch import record
 from smtpout_core.directory import ask
 from smtpout_core.errors import Doubt, RelayError
@@ -56,7 +56,7 @@ def run(settings: dict[str, Any], host: Host) -> list[dict[str, str]]:
     risks = _risks(settings)
     if checks[-1]["state"] != "failed":  # the directory, which serves
         risks += logins.who_cannot_log_in(settings)
-        risks += logins.who_cannot_send(settings) if settings["directory"]["senders"] == "own" else []
+        risks += logins.who_cannot_send(settings) if settings["directory"]["senders"] != "any" else []
     return checks + [{"check": check, "state": "warning", "seen": seen} for check, seen in risks]
 
 
@@ -107,6 +107,9 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
             seen = partial(_served, settings, others)
             asked.append(Check("the servers that routes lead to answer", "", seen, own=False))
         asked.append(Check("mail gets out", "", partial(_outside, settings), own=False))
+    if any(route["addresses"] for route in settings["postfix"]["routes"]):
+        seen = partial(sources.seen, settings)
+        asked.append(Check("mail leaves from addresses that this host has", "", seen, own=False))
     asked += [Check(sentence, "", ask, own=False) for sentence, ask in ageing.checks(settings)]
     if settings["watch"]["enabled"]:
         look = partial(record.seen, settings["watch"]["minutes"], record.PATH)

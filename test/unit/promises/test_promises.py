@@ -58,6 +58,7 @@ BROKEN = {
     "passwords_are_encrypted": master("smtp/inet", smtpd_tls_auth_only=False),
     "only_users_submit": master("465/inet", smtpd_relay_restrictions="permit_mynetworks, reject"),
     "users_send_as_themselves": main(smtpd_sender_restrictions=""),
+    "authors_are_users": master("submission/inet", cleanup_service_name="cleanup"),
     "viruses_are_stopped": master("submission/inet", receive_override_options="no_milters"),
     "users_stay_private": master("submission/inet", cleanup_service_name="cleanup"),
     "mail_is_signed": main(non_smtpd_milters=""),
@@ -157,6 +158,21 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "a user sends with any address where old devices do": (
         {"authentication": {"old_devices_port": 2587}, **master("2587/inet", smtpd_sender_restrictions="")},
         "users_send_as_themselves",
+    ),
+    "a user's From: is there twice": (
+        {"opendkim": {"options": {"StrictHeaders": True}}}, "authors_are_users",
+    ),
+    "a user's From: isn't looked at where old devices do": (
+        {"authentication": {"old_devices_port": 2587}, **master("2587/inet", cleanup_service_name=None)},
+        "authors_are_users",
+    ),
+    "a user's From: that can't be read passes by 25": (
+        {"directory": {"senders": "own_header"}, **main(header_checks="")}, "authors_are_users",
+    ),
+    "users' mail passes by the signer": (
+        {"directory": {"senders": "own_header"},
+         **master("465/inet", smtpd_milters="unix:/run/clamav/clamav-milter.ctl")},
+        "authors_are_users",
     ),
     "TLS is asked of everybody": (main(smtpd_tls_security_level="encrypt"), "strangers_reach_users"),
     "a table of networks holds all of them": (
@@ -366,6 +382,23 @@ def test_users_are_posed_as_with_each_form_of_their_login(site: Callable[..., Si
 def test_a_name_that_two_users_have_poses_as_nobody() -> None:
     one, other = Person(("juan", "shared@domain01.dom"), ("juan@domain01.dom",)), Person(("Shared@domain01.dom",), ())
     assert list(people.distinct([one, other])) == [one._replace(logins=("juan",))]
+
+
+@real
+def test_where_the_header_counts_all_is_kept_and_more_is_asked(site: Callable[..., Site]) -> None:
+    own, own_header = (site(directory={"senders": senders}).verdicts() for senders in ("own", "own_header"))
+    assert {name: each.seen for name, each in own_header.items() if each.outcome is not Outcome.KEPT} == {}
+    asked_of = [len(made["authors_are_users"].promise.questions) for made in (own, own_header)]
+    assert asked_of == [3 * 4 + 2, 3 * 9]
+
+
+@real
+def test_a_script_of_the_sites_own_takes_the_place_of_the_formulas(site: Callable[..., Site], tmp_path: Path) -> None:
+    (tmp_path / "own.lua").write_text("return nil\n", encoding="utf-8")
+    made = site(opendkim={"options": {"FinalPolicyScript": f"{tmp_path}/own.lua"}})
+    assert made.settings["opendkim"]["judges_authors"] is False
+    verdict = made.verdicts()["authors_are_users"]
+    assert (verdict.outcome, verdict.seen) == (Outcome.KEPT, [])
 
 
 def test_a_shared_address_is_for_who_is_named_and_for_nobody_else(site: Callable[..., Site]) -> None:

@@ -10,6 +10,7 @@ import grp
 import os
 import pwd
 import re
+import signal
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,9 @@ from smtpout_core.site import private_key
 
 # Of what the formula writes, what a reload leaves as it was without a word (opendkim(8), SIGUSR1), but for Socket.
 START_ONLY = ("PidFile", "Umask", "UserID")
+
+# How it ends, without a word, by a script with an error in it, of syntax or at its first run (seen on 2.11.0).
+CRASHED = (-signal.SIGSEGV, 128 + signal.SIGSEGV)
 
 # What the daemon does with mail whose table entry leads nowhere, while its handshake with Postfix succeeds.
 CONSEQUENCE = "OpenDKIM would answer 451 to this mail"
@@ -65,7 +69,11 @@ def complaints(
     """
     run = command.run([command.which("opendkim"), "-n", "-x", staged[config]])
     found = [*run.output.splitlines(), *run.said.splitlines()]
-    if run.status and not found:
+    if run.status in CRASHED and (scripts := set(_scripts(staged[config]))):
+        found = [
+            f"{' or '.join(sorted(scripts))}: the script is wrong: OpenDKIM dies of it, a running one at its reload"
+        ]
+    elif run.status and not found:
         found = [f"opendkim -n ended with status {run.status} and said nothing"]
     if not found:
         options = _pairs(staged[config])
@@ -75,6 +83,13 @@ def complaints(
     for live, aside in staged.items():
         found = [complaint.replace(aside, live) for complaint in found]
     return found
+
+
+def _scripts(config: str) -> Iterator[str]:
+    """Yield the scripts that a configuration names (opendkim.conf(5))."""
+    for name, path in _pairs(config).items():
+        if name.endswith("policyscript"):
+            yield path
 
 
 def _unreadable_options(options: dict[str, str], service: str) -> Iterator[str]:

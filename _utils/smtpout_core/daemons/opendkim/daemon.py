@@ -45,6 +45,8 @@ def described(settings: dict[str, Any], _host: Host) -> list[Daemon]:
         "hosts_file": "TrustedHosts",
         "unit_file": "opendkim.service",
     }
+    if facts["judges_authors"]:
+        sources["authors"] = "authors.lua"
     return [
         Daemon(
             "opendkim",

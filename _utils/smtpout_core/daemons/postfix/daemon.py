@@ -9,7 +9,7 @@ from typing import Any
 from smtpout_core import files
 from smtpout_core.change.parts import Daemon, File, Part, Probe, Trial
 from smtpout_core.daemons.groups import Membership
-from smtpout_core.daemons.postfix import check, listen, named, nexthop, start
+from smtpout_core.daemons.postfix import check, listen, named, nexthop, sources, start
 from smtpout_core.daemons.postfix.blocks import Blocks, Kept
 from smtpout_core.daemons.postfix.certificate import SelfMade
 from smtpout_core.daemons.postfix.given import Chain, Names
@@ -55,6 +55,7 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
             ),
             trials=(
                 Trial("Postfix's user can read the directory's authorities", *_authorities(settings)),
+                *sources.trials(settings),
                 *_logins(settings),
             ),
             reads=tuple(
@@ -116,7 +117,7 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
     yield _file(facts["postmaster_map"], "ldap.cf", context=_lookup(*asked, "own_domains") | {"format": "%S"}, **secret)
     yield _file(facts["postmaster_names"], "postmasters.regexp", context={"part": 1})
     yield _file(facts["postmaster_domains"], "postmasters.regexp", context={"part": 3})
-    if settings["directory"]["senders"] == "own":
+    if settings["directory"]["senders"] != "any":
         of = [name for name in ("own_domains", "signed_domains") if name in facts["maps"]]
         asked = ("who may send with an address", "owner_filter", "login_attributes")
         yield _file(facts["sender_map"], "ldap.cf", context=_lookup(*asked, *of), **secret)
@@ -133,10 +134,18 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
     if facts["blocked"]["accounts"]:
         asked = ("who is blocked by the pillar", "blocked_filter", "objectClass")
         yield _file(facts["blocked"]["accounts"], "ldap.cf", context=_lookup(*asked), **secret)
+    if settings["opendkim"]["judges_null_sender"]:
+        asked = ("which addresses a user has", "sender_filter", "address_attributes")
+        yield _file(facts["address_map"], "ldap.cf", context=_lookup(*asked), **secret)
+        yield _file(facts["address_header"], "addresses.regexp")
     if settings["clamav"]["enabled"] and settings["clamav"]["on_unscannable"] == "Accept":
         yield _file(facts["scanned"], "scanned.regexp")
-    if facts["users_header_checks"]:
+    if facts["users_header_checks"] and settings["privacy"]["hide_client"]:
         yield _file(facts["privacy"], "privacy.regexp")
+    if settings["directory"]["senders"] == "own_header" or (
+        facts["users_header_checks"] and settings["directory"]["senders"] == "own"
+    ):
+        yield _file(facts["authors"], "authors.regexp")
     if settings["authentication"]["submission"]:
         yield _file(facts["directory_map"], "directory.cf", **secret)
     yield _file(f"{facts['sasl_directory']}/smtpd.conf", "smtpd.conf")

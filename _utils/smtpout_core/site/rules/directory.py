@@ -55,13 +55,13 @@ def _searches(site: Site, facts: dict[str, Any]) -> Found:
     if isinstance(login, str) and login not in facts["logins"]:
         if not re.search(r"%[uU]", login.replace("%%", "")):
             yield "directory:login", login, "has neither %u nor %U, what the user typed: it would find the same for all"
-        if directory["senders"] == "own" and "login_attribute" not in directory:
+        if directory["senders"] != "any" and "login_attribute" not in directory:
             yield (
                 "directory:login_attribute",
                 None,
                 (
-                    "missing; with a filter as login and senders: own, it must name the attribute that holds what "
-                    "users log in with (or set smtpout:directory:senders to any)"
+                    "missing; with a filter as login and senders: own or own_header, it must name the attribute that "
+                    "holds what users log in with (or set smtpout:directory:senders to any)"
                 ),
             )
     if recipients not in facts["recipients"]:
@@ -77,7 +77,7 @@ def _login_attributes(site: Site, facts: dict[str, Any]) -> Found:
     What is compared with a part of what the user typed can't be told by comparing the whole.
     """
     directory = site["directory"]
-    if "login_attribute" not in directory or directory["senders"] != "own":
+    if "login_attribute" not in directory or directory["senders"] == "any":
         return
     several = isinstance(directory["login_attribute"], list)
     named = searches.listed(directory["login_attribute"])
@@ -143,11 +143,26 @@ def _shared(site: Site, _facts: dict[str, Any]) -> Found:
                 yield f"{path}:{index}", login, f"{wrong}: nobody logs in so"
 
 
+def _authors(site: Site, _facts: dict[str, Any]) -> Found:
+    """Who may write with any From: is an exception."""
+    directory = site["directory"]
+    if directory["any_author"] and directory["senders"] != "own_header":
+        yield (
+            "directory:any_author",
+            None,
+            "has no effect without smtpout:directory:senders: own_header; write that, or remove this",
+        )
+    for index, login in enumerate(directory["any_author"]):
+        if wrong := _unlike(directory["login"], login):
+            yield f"directory:any_author:{index}", login, f"{wrong}: nobody logs in so"
+
+
 RULES: list[Rule] = [
     (_encryption, ("directory:servers", "directory:start_tls", "directory:ca_file")),
     (_servers, ("directory:servers",)),
     (_searches, ("directory:login", "directory:recipients", "directory:senders", "directory:login_attribute")),
     (_login_attributes, ("directory:login", "directory:senders", "directory:login_attribute")),
     (_shared, ("domains", "shared_addresses", "directory:senders", "directory:delegates", "directory:login")),
+    (_authors, ("directory:any_author", "directory:senders", "directory:login")),
     (_verify, ("domains", "verify:user", "verify:outside", "directory:login")),
 ]

@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from smtpout_core.site import private_key
 from smtpout_core.site.rules.finding import MASKED, Found, Rule, Site
 
+PASSING_BY = {"setuppolicyscript", "finalpolicyscript", "exemptdomains", "peerlist", "strictheaders"}
+"""Options of OpenDKIM that have another script run, or mail pass without one (opendkim.conf(5))."""
 UNREADABLE = "can't be read; right is an RSA private key in PEM form, whole and without a passphrase"
 
 
@@ -39,6 +41,30 @@ def _signed(site: Site, _facts: dict[str, Any]) -> Found:
         yield "signed_domains", None, "has no effect while smtpout:opendkim:enabled is false; remove one of them"
 
 
+def _authors(site: Site, facts: dict[str, Any]) -> Found:
+    """What looks at a From: has to be there, and to be asked about every message."""
+    if site["directory"]["senders"] != "own_header":
+        return
+    path, value = "directory:senders", "own_header"
+    if not facts["opendkim"]["lua"]:
+        yield path, value, "is for OpenDKIM with Lua, which nobody has seen on this platform; right is own"
+    elif not site["opendkim"]["enabled"]:
+        yield path, value, "needs OpenDKIM, and smtpout:opendkim:enabled is false; right is own, or to enable it"
+    if site["opendkim"]["on_fail"] == "accept":
+        yield (
+            "opendkim:on_fail",
+            "accept",
+            "has any From: pass while OpenDKIM is down, beside smtpout:directory:senders: own_header; write tempfail",
+        )
+    for name, given in site["opendkim"]["options"].items():
+        if str(name).lower() in PASSING_BY:
+            yield (
+                f"opendkim:options:{name}",
+                given,
+                "has mail pass by the script of smtpout:directory:senders: own_header; remove it, or write own there",
+            )
+
+
 def _unusable(pem: str) -> str | None:
     try:
         key = private_key.read(pem.encode())
@@ -52,4 +78,5 @@ def _unusable(pem: str) -> str | None:
 RULES: list[Rule] = [
     (_keys, ("domains", "signed_domains", "opendkim:selector", "opendkim:domains")),
     (_signed, ("signed_domains", "opendkim:enabled")),
+    (_authors, ("directory:senders", "opendkim:enabled", "opendkim:on_fail", "opendkim:options:")),
 ]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from smtpout_core.site import map_format, services
+from smtpout_core.site import map_format, routes, services
 from smtpout_core.site.rules.finding import Found, Rule, Site
 
 # Services that can be left out; without any other of the stock ones, mail stands still while port 25 still greets.
@@ -113,7 +113,8 @@ def _names(site: Site, facts: dict[str, Any]) -> set[str]:
 
 def _services(site: Site, facts: dict[str, Any]) -> Found:
     old = services.of_old_devices(site)
-    known = {*facts["services"], *filter(None, [old])} - {services.OLD_DEVICES}
+    of_routes = {f"{routes.service(domain, route)}/unix" for domain, route in site["routes"].items()}
+    known = {*facts["services"], *filter(None, [old]), *of_routes} - {services.OLD_DEVICES}
     for name, service in site["postfix"]["master"].items():
         if service is None:
             if name in known and name not in {*SPARE, old}:
@@ -167,8 +168,8 @@ def _nexthops(site: Site, facts: dict[str, Any]) -> Found:
     ports = {port(name) for name in names if name.endswith("/inet")}
     written = {"delivery:nexthop": site["delivery"]["nexthop"]}
     written |= {f"delivery:domains:{domain}": hop for domain, hop in site["delivery"]["domains"].items()}
-    routes = site["routes"].items()
-    written |= {f"routes:{domain}:nexthop": route["nexthop"] for domain, route in routes if "nexthop" in route}
+    elsewhere = site["routes"].items()
+    written |= {f"routes:{domain}:nexthop": route["nexthop"] for domain, route in elsewhere if "nexthop" in route}
     for path, nexthop in written.items():
         bare = nexthop.startswith("[") or ":" not in nexthop
         transport, _, destinations = ("smtp", "", nexthop) if bare else nexthop.partition(":")
@@ -216,9 +217,12 @@ RULES: list[Rule] = [
     (_greeting, ("hostname", *_main("smtpd_banner"))),
     (_mailboxes, _main("mailbox_size_limit", "message_size_limit")),
     (_unheard, ("postfix:main", "postfix:master")),
-    (_services, ("authentication", "postfix:master")),
-    (_ports, ("authentication", "privacy", "postfix:master", *_SOCKETS)),
+    (_services, ("authentication", "routes", "postfix:master")),
+    (_ports, ("authentication", "privacy", "directory:senders", "postfix:master", *_SOCKETS)),
     (_old_devices, ("authentication",)),
-    (_nexthops, ("hostname", "delivery", "routes", "authentication", "privacy", "postfix:master")),
+    (
+        _nexthops,
+        ("hostname", "delivery", "routes", "authentication", "privacy", "directory:senders", "postfix:master"),
+    ),
     (_maps, ("postfix:maps", "postfix:map_type")),
 ]

@@ -11,6 +11,7 @@ from smtpout_core.site.rules.finding import Found, Rule, Site
 TAKEN_BACK: list[tuple[str, str, str, Callable[[Site], bool]]] = [
     ("only_users_submit", "authentication:submission", "false", lambda site: not site["authentication"]["submission"]),
     ("users_send_as_themselves", "directory:senders", "any", lambda site: site["directory"]["senders"] == "any"),
+    ("authors_are_users", "directory:senders", "any", lambda site: site["directory"]["senders"] == "any"),
     (
         "passwords_are_encrypted",
         "authentication:clear_text_on_25",

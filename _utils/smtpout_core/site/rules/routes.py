@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -38,13 +39,15 @@ def _whole(site: Site, _facts: dict[str, Any]) -> Found:
     for domain, route in site["routes"].items():
         path = f"routes:{domain}"
         transport, _, target = routes.with_transport(route.get("nexthop", "")).partition(":")
-        if domain == routes.DEFAULT and (not target or transport in routes.NOWHERE):
+        own = route.keys() & set(routes.OWN)
+        to_mx = own and not route.keys() & {"nexthop", "tls", "user"}
+        if domain == routes.DEFAULT and not to_mx and (not target or transport in routes.NOWHERE):
             yield (
                 f"{path}:nexthop",
                 route.get("nexthop"),
                 "names no server; right is one such as smtp:[mx.example.com]:587",
             )
-        elif not route.keys() & {"nexthop", "tls"}:
+        elif not (own or route.keys() & {"nexthop", "tls"}):
             yield path, None, "says nothing; name a nexthop, or tls"
         for one, other in (("user", "password"), ("password", "user")):
             if one in route and other not in route:
@@ -65,6 +68,25 @@ def _whole(site: Site, _facts: dict[str, Any]) -> Found:
                     yield f"{path}:match", None, f"missing: a certificate is for names, and {host} is an address"
 
 
+def _leaving(site: Site, _facts: dict[str, Any]) -> Found:
+    """Mail leaves from an address of each IP at most, and waits between messages on one connection."""
+    for domain, route in site["routes"].items():
+        path, known = f"routes:{domain}", set[int]()
+        for index, written in enumerate(route.get("addresses", [])):
+            address = ipaddress.ip_address(written)
+            if address.is_unspecified or address.is_multicast or address.is_loopback:
+                yield f"{path}:addresses:{index}", written, "is none that mail leaves from; right is one of this host's"
+            elif address.version in known:
+                yield f"{path}:addresses:{index}", written, f"is the second of IPv{address.version}; remove one"
+            known.add(address.version)
+        if "delay" in route and route.get("connections", 1) > 1:
+            yield (
+                f"{path}:connections",
+                route["connections"],
+                "doesn't go with a delay, where there is one (postconf(5), default_destination_rate_delay); remove it",
+            )
+
+
 def _programs(site: Site, facts: dict[str, Any]) -> Found:
     """TLS and logins are looked up by smtp(8), which begins in clear text."""
     services = {**facts["services"], **site["postfix"]["master"]}
@@ -75,7 +97,7 @@ def _programs(site: Site, facts: dict[str, Any]) -> Found:
         transport = routes.with_transport(written).partition(":")[0] or "smtp"
         service = services.get(f"{transport}/unix") or {}
         program = (service.get("command") or "smtp").split()[0]
-        if program != "smtp" and (said := route.keys() & {"tls", "user"}):
+        if program != "smtp" and (said := route.keys() & {"tls", "user", *routes.OWN}):
             yield f"{path}:{min(said)}", route[min(said)], f"is for the transport smtp, and {transport} is {program}"
         elif program == "smtp" and "smtp_tls_wrappermode" not in (service.get("options") or {}):
             for host, port in _hosts(domain, route):
@@ -114,10 +136,16 @@ def _native(site: Site, _facts: dict[str, Any]) -> Found:
     }
     if routes.DEFAULT in site["routes"]:
         wanted["relayhost"] = ""
+        if routes.smart_host(made)[0] not in ("", "smtp"):
+            wanted["default_transport"] = ""
     for name, table in wanted.items():
         named = table and any(word.endswith(f"/{table}") for word in words(main.get(name)))
         if name in main and not named and not isinstance(main[name], dict) and main[name] not in (True, "yes"):
-            right = "remove one of the two" if name == "relayhost" else "remove it, or use prepend or append"
+            right = (
+                "remove one of the two"
+                if name in ("relayhost", "default_transport")
+                else "remove it, or use prepend or append"
+            )
             yield f"postfix:main:{name}", MASKED, f"hides what smtpout:routes says; {right}"
 
 
@@ -130,6 +158,7 @@ def _hosts(domain: str, route: dict[str, Any]) -> Iterator[tuple[str, str]]:
 RULES: list[Rule] = [
     (_domains, ("domains", "hostname", "routes")),
     (_whole, ("routes",)),
+    (_leaving, ("routes",)),
     (_programs, ("routes", "postfix:master")),
     (_contradictions, ("routes",)),
     (_native, ("routes", "postfix:main")),
