@@ -61,7 +61,7 @@ def composed(settings: dict[str, Any], subject: str, text: str) -> EmailMessage:
     made["From"], made["To"], made["Subject"] = settings["from"], settings["to"], subject
     made["Date"], made["Message-ID"] = formatdate(localtime=True), make_msgid(domain=settings["host"])
     made["Auto-Submitted"] = "auto-generated"  # RFC 3834, 5: nobody's vacation program answers
-    made.set_content(text)
+    made.set_content(text, charset="us-ascii", cte="7bit")
     return made
 
 

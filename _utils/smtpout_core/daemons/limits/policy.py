@@ -31,6 +31,7 @@ STATUS = "smtpout_status"
 COUNTED = ("DATA", "END-OF-MESSAGE")
 """States of the SMTP session in which ``recipient_count`` is known; it holds the recipients that were taken."""
 DUNNO = "DUNNO"
+NOW = {"hour": "this hour", "day": "today"}
 LARGEST = 65_536
 """Bytes of a request; smtpd's have some 1,000."""
 SAVED = 5.0
@@ -237,31 +238,34 @@ class Connection(asyncio.Protocol):
 
 def advice(over: Over) -> str:
     """Return what the one who sends is told: ASCII, on one line, and what to do."""
-    ends = time.strftime("%Y-%m-%d %H:%M %z", time.localtime(over.ends))
     if over.more > over.most:
         most = f"more than this login may have in one {over.period}, {over.most}"
         return f"{over.more} recipients are {most}: send it in parts"
-    return (
-        f"this login has sent {over.sent} of {over.most} {over.kind} of this {over.period}, and {over.more} more are "
-        f"too many; it goes on at {ends}, or ask your administrator"
-    )
+    more = "" if over.kind == "messages" else f", and this message has {over.more}"
+    sent = f"{over.sent} of {over.most} {over.kind} {NOW[over.period]}{more}"
+    return f"this login has had {sent}; it goes on at {_time(over.ends)}, or ask your administrator"
 
 
 def notice(over: Over, login: str, account: Account, client: str) -> tuple[str, str]:
     """Return subject and text of what the administrators are told."""
-    ends = time.strftime("%Y-%m-%d %H:%M %z", time.localtime(over.ends))
     searched = re.sub(r"[^\w@+-]", ".", login)  # it goes into a shell
     others = ", ".join(plain(name) for name in account.names if name != account.name)
     text = (
-        f"{login} has sent {over.sent} of the {over.most} {over.kind} that it may in this {over.period}. What it sends "
-        f"now is put off (450) until {ends}.\n\n"
-        f"It came from {client}{f'; other names of the account are {others}' if others else ''}.\n\n"
-        "Is it a person's program gone astray, or somebody who has the password? The log tells what was sent:\n\n"
+        f"{login} has had {over.sent} of the {over.most} {over.kind} that it may {NOW[over.period]}.\n"
+        f"What it sends now is put off (450) until {_time(over.ends)}.\n\n"
+        f"It came from {client}.{f' Other names of the account: {others}.' if others else ''}\n\n"
+        "Is it a program gone astray, or somebody who has got the password? The log tells\n"
+        "what was sent:\n\n"
         f"  journalctl --since today --grep 'sasl_username={searched}'\n"
         "  journalctl --since today --unit smtpout-policy\n\n"
-        "Who has to send more gets a limit of their own in the pillar, smtpout:limits:exceptions.\n"
+        "Who has to send more gets a limit of their own in the pillar,\n"
+        "smtpout:limits:exceptions.\n"
     )
-    return f"{login} is over its limit of {over.kind} in the {over.period}", text
+    return f"{login} sends more {over.kind} {NOW[over.period]} than it may", text
+
+
+def _time(at: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M %z", time.localtime(at))
 
 
 def plain(text: str) -> str:
