@@ -260,13 +260,11 @@ def _changed(
             made += [f"  -o {name}={value}" for name, value in OPEN.items()] + (["  -v"] if verbose else [])
     _stand_in(chain.doors, master)
     main += "".join(f"\n{name} = {value}" for name, value in overrides.items()) + "\n"
-    # What counts logins is the trial's own, too, and counts nobody.
-    own = (
-        [{"socket": f"unix:{settings['limits']['socket']}", "name": "limits"}] if settings["limits"]["enabled"] else []
-    )
-    for each in (*settings["milters"], *own):
-        spellings, aside_ = _spellings(each["socket"]), f"unix:/tmp/{each['name']}"
-        main, made = spellings.sub(aside_, main), [spellings.sub(aside_, text) for text in made]
+    # What counts logins is the trial's, too, and counts nobody.
+    limits_own = [{"socket": f"unix:{settings['limits']['socket']}", "name": "limits"}]
+    for each in (*settings["milters"], *(limits_own if settings["limits"]["enabled"] else ())):
+        spellings, own = _spellings(each["socket"]), f"unix:/tmp/{each['name']}"
+        main, made = spellings.sub(own, main), [spellings.sub(own, text) for text in made]
     return main, made
 
 

@@ -74,10 +74,10 @@ def test_the_pillar_knows_each_promise_by_its_sentence(settings: Settings) -> No
 
 @real
 @pytest.mark.parametrize(
-    "keys", [{}, {"clients": CLIENTS, "limits": {"messages": {"day": 1}}}], ids=["as it is", "with clients and limits"]
+    "given", [{}, {"clients": CLIENTS, "limits": {"messages": {"day": 1}}}], ids=["as it is", "with clients and limits"]
 )
-def test_a_right_site_keeps_all(site: Callable[..., Site], keys: dict[str, Any]) -> None:
-    verdicts = site(**keys).verdicts()
+def test_a_right_site_keeps_all(site: Callable[..., Site], given: dict[str, Any]) -> None:
+    verdicts = site(**given).verdicts()
     assert {name: verdict.seen for name, verdict in verdicts.items() if verdict.outcome is not Outcome.KEPT} == {}
     assert all(verdict.promise.questions for verdict in verdicts.values())
 
