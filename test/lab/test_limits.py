@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lab import mail
+from lab import mail, raw
 from lab.breaking import killed, systemctl
 from lab.checks import verify
 from lab.conftest import Applied
@@ -110,6 +111,23 @@ def test_recipients_that_are_taken_are_counted(limited: Applied) -> None:
     assert (answer.code, "had 4 of 5 recipients today, and this message has 2;" in answer.text) == (450, True)
     assert sends(limited, recipients=1).code == 250
     assert ": send it in parts" in sends(limited, recipients=6).text
+
+
+def test_a_message_in_chunks_is_one(limited: Applied) -> None:
+    plain = base64.b64encode(f"\0{USER}\0{mail.PASSWORD}".encode()).decode()
+    text = raw.wire(mail.compose(UPN, OUTSIDE))
+    envelope = (f"MAIL FROM:<{UPN}>", f"RCPT TO:<{OUTSIDE}>")
+    chunks = (
+        raw.Step(f"BDAT {len(text)}\r\n{text}", replies=1),
+        raw.Step(f"BDAT {len(text)} LAST\r\n{text}", replies=1),
+    )
+    replies = raw.session(
+        limited.lab, mail.STRANGER,
+        "EHLO client.example", f"AUTH PLAIN {plain}", *(3 * (*envelope, *chunks)), *envelope, chunks[0],
+        entry=mail.USERS,
+    )  # fmt: skip
+    assert [reply.code for reply in replies] == [250, 235, *(3 * [250] * 4), 250, 250, 450], replies
+    assert sends(limited).code == 450
 
 
 def test_all_names_of_an_account_are_one(limited: Applied) -> None:

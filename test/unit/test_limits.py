@@ -14,6 +14,7 @@ from smtpout_core.daemons.limits import accounts, counts
 from smtpout_core.daemons.limits.accounts import Account, Accounts
 from smtpout_core.daemons.limits.counts import Counts, Over
 from smtpout_core.promises import derived
+from smtpout_core.site.rules import limits
 
 NOON = "2026-11-25 12:00"
 MESSAGES = {"messages": {"hour": 2, "day": 3}}
@@ -291,8 +292,17 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_a_limit_that_means_nothing_is_refused(settings: Settings, site: dict[str, Any], case: str) -> None:
-    limits, said = WRONG[case]
-    assert said in "\n".join(settings({**site, "limits": limits})["errors"])
+    given, said = WRONG[case]
+    assert said in "\n".join(settings({**site, "limits": given})["errors"])
+
+
+def test_a_platform_without_a_python_for_it_has_none(site: dict[str, Any]) -> None:
+    [(rule, _)] = [each for each in limits.RULES if each[0].__name__ == "_nobody_to_ask"]
+    given = {**site, "limits": {"messages": {}, "recipients": {}, "exceptions": {}}}
+    assert list(rule(given, {"limits": {"packages": []}})) == []
+    given["limits"]["messages"] = {"day": 1}
+    assert [path for path, _, _ in rule(given, {"limits": {"packages": []}})] == ["limits"]
+    assert list(rule(given, {"limits": {"python": "/usr/bin/python3"}})) == []
 
 
 @pytest.mark.parametrize("name", ["smtpd_data_restrictions", "smtpd_restriction_classes", "logins_limited"])

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from smtpout_core.daemons.limits.accounts import Account, Accounts, by_postmap
-from smtpout_core.daemons.limits.counts import Counts, Over
+from smtpout_core.daemons.limits.counts import Counts, Over, spans
 from smtpout_core.daemons.limits.notice import Notices
 
 STATUS = "smtpout_status"
 """The ``request`` that nobody but the formula makes: how it is, as JSON, counted nowhere."""
-COUNTED = ("DATA", "END-OF-MESSAGE")
-"""States of the SMTP session in which ``recipient_count`` is known; it holds the recipients that were taken."""
+COUNTED = ("DATA", "BDAT")
+"""States of the SMTP session in which smtpd asks: ``recipient_count`` holds the recipients that were taken by then."""
 DUNNO = "DUNNO"
 NOW = {"hour": "this hour", "day": "today"}
 LARGEST = 65_536
@@ -62,7 +62,8 @@ class Policy:
         self.say = say or _say
         self.counts, self.accounts = Counts(), Accounts(None)
         self.notices = Notices(None, self._warn)
-        self.digest, self.trouble, self.begun_anew, self._saved = "", "", "", b""
+        self.digest, self.trouble, self._saved = "", "", b""
+        self.begun_anew, self._told_until = "", 0
         self.load()
 
     def load(self) -> None:
@@ -131,7 +132,7 @@ class Policy:
         """Return what it counts by, and what troubles it."""
         troubles = [
             self.trouble,
-            self.begun_anew,
+            self.begun_anew if self.clock() < self._told_until else "",
             self.accounts.trouble and f"whose a login is: {self.accounts.trouble}",
         ]
         return {
@@ -154,6 +155,7 @@ class Policy:
         except (OSError, ValueError, KeyError, TypeError) as error:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.clock()))
             self.begun_anew = f"{self.state} could not be read at {when}, and all began anew at nothing: {error}"
+            self._told_until = spans(self.clock())[1].ends  # when all would have begun anew
             self._warn(self.begun_anew)
             with contextlib.suppress(OSError):
                 os.rename(self.state, f"{self.state}.unreadable")
