@@ -192,7 +192,8 @@ def test_a_directory_that_is_down_leaves_a_name_as_it_is_and_what_was_counted_mo
     moved: list[tuple[str, str]] = []
     known = Accounts(asking(OSError("can't be reached"), []), lambda name, account: moved.append((name, account)))
     assert asyncio.run(known.found("A@domain01.dom", 1000.0)) == Account("a@domain01.dom", ("a@domain01.dom",))
-    assert known.trouble == "can't be reached"
+    assert known.troubled(1001.0) == "can't be reached"
+    assert known.troubled(1001.0 + accounts.AGAIN) == ""
     known.ask = asking({"a@domain01.dom": ["a", "a@domain01.dom"]}, [])
     later = 1001.0 + accounts.AGAIN
     assert asyncio.run(known.found("a@domain01.dom", later)).name == "a"

@@ -43,7 +43,7 @@ class Accounts:
     def __init__(self, ask: Ask | None, moved: Callable[[str, str], None] = lambda _name, _account: None) -> None:
         self.ask, self.moved = ask, moved
         self.known: dict[str, tuple[float, Account]] = {}
-        self.trouble = ""
+        self.trouble, self._told_until = "", 0.0
         self._waiting: dict[str, asyncio.Future[Account]] = {}
         self._asking: asyncio.Task[None] | None = None
 
@@ -59,6 +59,10 @@ class Accounts:
         until, account = self.known.get(name, (0.0, None))
         # A clock that was set back makes nothing last for longer.
         return account if account and now < until <= now + LASTS else None
+
+    def troubled(self, now: float) -> str:
+        """Return why nobody could be asked of late; an empty text where somebody could, or nobody had to be."""
+        return self.trouble if now < self._told_until else ""
 
     async def found(self, typed: str, now: float) -> Account:
         """Return whose name it is, as soon as that is known; the name itself where that takes too long.
@@ -92,7 +96,7 @@ class Accounts:
                     answers = await self.ask(list(waiting))
                 self.trouble = ""
             except OSError as error:
-                self.trouble = str(error)
+                self.trouble, self._told_until = str(error), now + AGAIN
             for name, future in waiting.items():
                 names = sorted({each.lower() for each in answers.get(name, ())}, key=lambda each: (len(each), each))
                 account = Account(names[0], tuple(names)) if names else self._last(name)

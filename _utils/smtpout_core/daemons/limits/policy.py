@@ -130,15 +130,17 @@ class Policy:
 
     def status(self) -> dict[str, Any]:
         """Return what it counts by, and what troubles it."""
+        now = self.clock()
+        troubled = self.accounts.troubled(now)
         troubles = [
             self.trouble,
-            self.begun_anew if self.clock() < self._told_until else "",
-            self.accounts.trouble and f"whose a login is: {self.accounts.trouble}",
+            self.begun_anew if now < self._told_until else "",
+            f"whose a login is can't be asked, and names are counted as they are: {troubled}" if troubled else "",
         ]
         return {
             "limits": self.digest,
             "accounts": len(self.counts.accounts),
-            "over": self.counts.over(self.clock()),
+            "over": self.counts.over(now),
             "trouble": [each for each in troubles if each],
         }
 
