@@ -111,6 +111,14 @@ class Master:
         self.host.write("/etc/salt/master", CONFIGURATION % FILE_ROOTS, mode="0644")
         serve(self.host, "salt-master")
 
+    def serve_update(self, files: dict[str, str], minion: str) -> None:
+        """Serve files of the formula, by their names in it, that differ from the working tree's; a minion is back."""
+        for name, text in files.items():
+            self.host.write(f"/srv/update/{name}", text, mode="0644")
+        self.host.write("/etc/salt/master", CONFIGURATION % f"/srv/update, {FILE_ROOTS}", mode="0644")
+        serve(self.host, "salt-master")
+        self._answers(minion)
+
     def serve_git(self) -> None:
         """Serve the working tree, as it is, from a bare repository."""
         install(self.host, "git")
@@ -131,9 +139,17 @@ class Master:
         serve(host, "salt-minion")
         until(f"{minion} shows its key", lambda: minion in self.run("salt-key", "--list=unaccepted"))
         self.run("salt-key", "--yes", "--accept", minion)
+        self._answers(minion)
+        return Way("master", (f"{BIN}/salt", "--static", PATIENCE, minion))
+
+    def restart(self, name: str, minion: str) -> None:
+        """Restart a minion, and wait until it answers."""
+        serve(self.lab.host(name), "salt-minion")
+        self._answers(minion)
+
+    def _answers(self, minion: str) -> None:
         ping = [f"{BIN}/salt", "--timeout=5", minion, "test.ping"]
         until(f"{minion} answers", lambda: self.host.run(ping, check=False, timeout=60).returncode == 0)
-        return Way("master", (f"{BIN}/salt", "--static", PATIENCE, minion))
 
     def reach_by_ssh(self) -> Way:
         """Let the master's root in at the relay, on which no Salt is left, and return the way to ask it."""

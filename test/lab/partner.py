@@ -1,7 +1,8 @@
 """A partner's server of the lab: it takes mail of whom it knows, over TLS, and keeps each message as a file.
 
-Run on one of the lab's hosts: ``partner.py PORT FOLDER CERTIFICATE USER PASSWORD``; without a certificate (``-``) there
-is no TLS, without a user (``-``) no login. A file begins with a line that says who was logged in, and whether by TLS.
+Run on one of the lab's hosts: ``partner.py [ADDRESS:]PORT FOLDER CERTIFICATE USER PASSWORD``; without a certificate
+(``-``) there is no TLS, without a user (``-``) no login. A file begins with a line that says who was logged in, and
+whether by TLS.
 """
 
 from __future__ import annotations
@@ -89,16 +90,17 @@ class Partner(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, port: int, folder: Path, certificate: str, user: str, password: str) -> None:
+    def __init__(self, place: str, folder: Path, certificate: str, user: str, password: str) -> None:
         self.folder, self.user, self.password, self.logins = folder, user, password, 0
         folder.mkdir(parents=True, exist_ok=True)
         self.tls: ssl.SSLContext | None = None
         if certificate != "-":
             self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.tls.load_cert_chain(certificate)
-        super().__init__(("", port), Session)
+        address, _, port = place.rpartition(":")
+        super().__init__((address, int(port)), Session)
 
 
 if __name__ == "__main__":
-    number, kept, chain, name, secret = sys.argv[1:]
-    Partner(int(number), Path(kept), chain, name, secret).serve_forever()
+    where, kept, chain, name, secret = sys.argv[1:]
+    Partner(where, Path(kept), chain, name, secret).serve_forever()

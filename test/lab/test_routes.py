@@ -27,8 +27,8 @@ KEPT, AUTHORITY = "/srv/partner", "/etc/site/partner-ca.pem"
 CHECK = "the servers that routes lead to answer"
 
 
-def certificates() -> tuple[str, str]:
-    """Return an authority's certificate, and the chain and the key of the partner's server, which it vouches for."""
+def certificates(host: str = HOST) -> tuple[str, str]:
+    """Return an authority's certificate, and the chain and the key of a partner's server, which it vouches for."""
     now, pem = dt.datetime.now(dt.timezone.utc), serialization.Encoding.PEM
     authority, own = (rsa.generate_private_key(65537, 2048) for _ in range(2))
 
@@ -38,7 +38,7 @@ def certificates() -> tuple[str, str]:
         return builder.not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(9))
 
     root = made("authority", authority, "authority").add_extension(x509.BasicConstraints(True, None), True)
-    leaf = made(HOST, own, "authority").add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), False)
+    leaf = made(host, own, "authority").add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), False)
     private = own.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     chain = leaf.sign(authority, hashes.SHA256()).public_bytes(pem) + private
     return root.sign(authority, hashes.SHA256()).public_bytes(pem).decode(), chain.decode()

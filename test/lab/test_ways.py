@@ -5,10 +5,12 @@ On one release of Debian: what differs between releases is no matter of how the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 
 import pytest
+from support import REPOSITORY
 
 from lab import checks, mail
 from lab.checks import CHECKS
@@ -16,10 +18,12 @@ from lab.conftest import Applied, new_lab
 from lab.host import Host
 from lab.images import RELEASES
 from lab.lab import HOSTS
-from lab.master import NEIGHBOUR, RELAY, Master, make_accounts
+from lab.master import MINION, NEIGHBOUR, RELAY, Master, make_accounts
 
 pytestmark = pytest.mark.timeout(900)
 
+# A sentence of the formula's own code that is printed, before an update and after.
+OLD_WORDS, NEW_WORDS = "Anybody's mail to the site's users is taken", "What anybody writes to the site's users is taken"
 # What a minion that lies about the sender of its request is told.
 OTHERS_PILLAR = """
 import sys
@@ -186,6 +190,32 @@ def test_a_request_in_another_relays_name_brings_nothing_of_its_pillar(neighbour
     assert "MYCOMPANY" in own.stdout, own
     assert others.stdout, others
     assert not [secret for secret in neighbour.secrets_b if secret in others.stdout + others.stderr]
+
+
+@pytest.mark.parametrize("way", ["file_roots"], indirect=True, scope="module")
+def test_an_update_reaches_a_minion_that_runs_its_jobs_in_one_process(master: Master, way: Applied) -> None:
+    relay, name, digests = way.lab.host("relay"), "_utils/smtpout_core/promises/derived.py", "smtpout/code.sha256"
+    own = (REPOSITORY / name).read_text(encoding="utf-8")
+    new = own.replace(OLD_WORDS, NEW_WORDS)
+    listed = (REPOSITORY / digests).read_text(encoding="utf-8")
+    before, after = (hashlib.sha256(text.encode()).hexdigest() for text in (own, new))
+    listed = listed.replace(before, after)
+    relay.write("/etc/salt/minion", f"{MINION.format(RELAY)}multiprocessing: False\n", mode="0644")
+    master.restart("relay", RELAY)
+
+    def sentences() -> str:
+        return " ".join(each["sentence"] for each in master.salt(RELAY, "smtpout.promises"))
+
+    assert OLD_WORDS in sentences()
+    master.serve_update({name: new, digests: listed}, RELAY)
+    stale = master.salt(RELAY, "state.apply", "smtpout")
+    told = [state["comment"] for state in stale.values() if not state["result"]]
+    assert any("saltutil.sync_all" in comment for comment in told), stale
+    assert not any(state["changes"] for state in stale.values())
+    master.salt(RELAY, "saltutil.sync_all")
+    assert NEW_WORDS in sentences()
+    current = master.salt(RELAY, "state.apply", "smtpout")
+    assert {state["__id__"]: state["comment"] for state in current.values() if not state["result"]} == {}
 
 
 def _asked(master: Master, *words: str) -> str:

@@ -1,4 +1,4 @@
-"""What README generates from the schema is current."""
+"""What README and the pillar reference generate is current."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ import yaml
 from smtpout_core.site import schema as schema_rules
 from support import REPOSITORY
 
-README = REPOSITORY / "README.md"
+SCHEMA = yaml.safe_load((REPOSITORY / "smtpout/schema.yaml").read_text(encoding="utf-8"))
 
 
-def current(part: str, generated: str, update: bool) -> None:
-    """Hold a generated part of README against what it is generated from, or write it."""
-    begin, end = f"<!-- {part}:begin -->\n", f"<!-- {part}:end -->"
-    before, rest = README.read_text(encoding="utf-8").split(begin)
+def current(document: str, part: str, generated: str, update: bool) -> None:
+    """Hold a generated part of a document against what it is generated from, or write it."""
+    path, begin, end = REPOSITORY / document, f"<!-- {part}:begin -->\n", f"<!-- {part}:end -->"
+    before, rest = path.read_text(encoding="utf-8").split(begin)
     written, after = rest.split(end)
     if update:
-        README.write_text(before + begin + generated + end + after, encoding="utf-8")
+        path.write_text(before + begin + generated + end + after, encoding="utf-8")
     else:
-        assert written == generated, "what README is generated from has changed: bin/test unit -k readme --update"
+        assert written == generated, f"what {document} is generated from has changed: bin/test unit -k readme --update"
 
 
 def test_the_pillar_reference_is_what_the_schema_says(request: pytest.FixtureRequest) -> None:
-    schema = yaml.safe_load((REPOSITORY / "smtpout/schema.yaml").read_text(encoding="utf-8"))
-    current("reference", "\n" + schema_rules.reference(schema) + "\n", request.config.getoption("--update"))
+    generated = f"\n{schema_rules.reference(SCHEMA)}\n"
+    current("docs/pillar.md", "reference", generated, request.config.getoption("--update"))
+
+
+def test_each_key_of_a_site_stands_in_a_chapter_of_the_reference() -> None:
+    assert [key for key, part in SCHEMA["properties"].items() if not part.get("x-need")] == []
 
 
 def test_the_platform_table_is_what_the_platforms_say(request: pytest.FixtureRequest) -> None:
@@ -33,4 +37,4 @@ def test_the_platform_table_is_what_the_platforms_say(request: pytest.FixtureReq
         if not name.startswith("_"):
             names = ", ".join(facts["names"])
             lines.append(f"| `{name}` | {names} | {facts['proof']} | {facts.get('unconfirmed', '')} |")
-    current("platforms", "\n".join([*lines, "", ""]), request.config.getoption("--update"))
+    current("README.md", "platforms", "\n".join([*lines, "", ""]), request.config.getoption("--update"))

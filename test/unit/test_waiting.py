@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from smtpout_core.daemons import waiting
+from smtpout_core.daemons.postfix import queue
 
 SETTINGS: dict[str, Any] = {"postfix": {"directory": "/etc/postfix", "queue_directory": "/var/spool/postfix"}}
 
@@ -54,6 +58,28 @@ def test_each_mail_systems_messages_are_counted(tmp_path: Path, program: str) ->
     folder, names, count, deliver = SPOOLS[program]
     touch(tmp_path, folder, *names)
     assert found(tmp_path) == [waiting.Waiting(program, folder, count, deliver)]
+
+
+@pytest.mark.parametrize("nth", range(6))
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("maildrop", "incoming"), ("deferred", "incoming"), ("incoming", "active"), ("active", "deferred")],
+)
+def test_a_message_that_moves_between_two_looks_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str, nth: int
+) -> None:
+    # Seen in the lab: sixteen messages on their way to another try, and a queue that was called empty.
+    touch(tmp_path, before, "ID1")
+    (tmp_path / after).mkdir(exist_ok=True)
+    real, looks = os.walk, itertools.count()
+
+    def walk(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
+        if next(looks) == nth:
+            (tmp_path / before / "ID1").rename(tmp_path / after / "ID1")
+        return real(folder)
+
+    monkeypatch.setattr(queue.os, "walk", walk)
+    assert queue.count(str(tmp_path)) == 1
 
 
 def test_it_is_said_with_the_command_that_delivers_it(tmp_path: Path) -> None:

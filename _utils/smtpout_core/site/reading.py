@@ -1,6 +1,6 @@
 """The schema of the site pillar, read: every reference followed, every pattern and format at hand.
 
-The schema is JSON Schema, draft 2020-12, in the part named by ``_CHECKING`` and ``_TELLING`` below. Three keywords are
+The schema is JSON Schema, draft 2020-12, in the part named by ``_CHECKING`` and ``_TELLING`` below. Four keywords are
 its own:
 
 x-secret
@@ -9,6 +9,8 @@ x-right
     What would be right, instead of what is derived from type, format, enum and pattern.
 x-reason
     Why; follows a complaint about a range, a length, a choice or a pattern.
+x-need
+    The chapter of the reference that a key of the root, with all below it, stands in.
 
 Whatever else a schema uses is refused: a keyword that is passed over would let a wrong pillar pass as right.
 """
@@ -32,7 +34,7 @@ _CHECKING = frozenset((
     "properties", "required", "additionalProperties", "patternProperties", "propertyNames",
 ))
 _TELLING = frozenset((
-    "$schema", "$defs", "title", "description", "default", "examples", "x-secret", "x-right", "x-reason",
+    "$schema", "$defs", "title", "description", "default", "examples", "x-secret", "x-right", "x-reason", "x-need",
 ))
 # fmt: on
 _KINDS = {

@@ -93,16 +93,22 @@ def _default(node: Node) -> Any:
 
 
 def reference(schema: Mapping[str, Any], path: str = "smtpout") -> str:
-    """Return the reference of the pillar as a Markdown table: key, what it takes, default, meaning, example.
+    """Return the reference of the pillar in Markdown, by need: key, what it takes, default, meaning, example.
 
     :param schema: a JSON Schema, see ``reading``.
     :param path: pillar path of the schema's root.
 
     :raises RelayError: when the schema itself uses what is not supported.
     """
-    rows: list[tuple[str, ...]] = [("Key", "Takes", "Default", "Meaning", "Example"), ("---",) * 5]
-    rows += _rows(reading.read(schema), path)
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    whole = reading.read(schema)
+    tables: dict[str, list[tuple[str, ...]]] = {}
+    for key, part in whole.get("properties", {}).items():
+        tables.setdefault(part.get("x-need", ""), []).extend(_rows({**whole, "properties": {key: part}}, path))
+    head: list[tuple[str, ...]] = [("Key", "Takes", "Default", "Meaning", "Example"), ("---",) * 5]
+    return "\n".join(
+        (f"## {need}\n\n" if need else "") + "".join(f"| {' | '.join(row)} |\n" for row in [*head, *rows])
+        for need, rows in tables.items()
+    )
 
 
 def _rows(node: Node, path: str) -> Iterator[tuple[str, ...]]:

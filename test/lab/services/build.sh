@@ -24,6 +24,9 @@ samba-tool user create usuario02 P@ssw0rd --mail-address=usuario02@domain02.dom
 samba-tool user create usuario03 P@ssw0rd --mail-address=usuario03@domain01.dom
 samba-tool user disable usuario03
 
+# The mark that Exchange brings into a directory and puts on shared mailboxes.
+python3 exchange
+
 # Samba's self-made certificate has no subjectAltName, and nothing stable that clients could be given as its authority.
 tls=/var/lib/samba/private/tls
 install -d -m 0700 "$tls"
@@ -31,7 +34,8 @@ openssl req -x509 -newkey rsa:2048 -noenc -days 3650 -subj "/CN=domain01.dom aut
     -keyout ca.key -out directory-ca.pem
 openssl req -x509 -newkey rsa:2048 -noenc -days 3650 -subj "/CN=directory.domain01.dom" \
     -CA directory-ca.pem -CAkey ca.key -addext basicConstraints=critical,CA:FALSE \
-    -addext subjectAltName=DNS:directory.domain01.dom,IP:172.16.11.63 -keyout "$tls/key.pem" -out "$tls/cert.pem"
+    -addext subjectAltName=DNS:directory.domain01.dom,DNS:dc1.domain01.dom,DNS:dc2.domain01.dom,IP:172.16.11.63 \
+    -keyout "$tls/key.pem" -out "$tls/cert.pem"
 rm ca.key
 
 # --- delivery and outside: mailboxes --------------------------------------------------------------

@@ -162,6 +162,8 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "a limit is no number, which shows with the first message": (
         main(smtp_destination_recipient_limit="root"), "mail_takes_its_route",
     ),
+    "one message a day goes to a destination": (main(default_destination_rate_delay="1d"), "mail_takes_its_route"),
+    "one message an hour is handed on": (main(smtp_destination_rate_delay="1h"), "mail_takes_its_route"),
     "the administrators are nobody": ({"administrators": ["gone@domain01.dom"]}, "strangers_reach_users"),
     "an alias leads to nobody": ({"aliases": {"sales@domain01.dom": ["gone@domain02.dom"]}}, "strangers_reach_users"),
     "nothing is refused": (main(smtpd_relay_restrictions="permit, reject"), "strangers_do_not_relay"),
@@ -217,6 +219,12 @@ def test_a_site_adds_to_what_the_formula_needs_and_keeps_all(site: Callable[...,
             smtpd_sender_restrictions={"append": ["reject_non_fqdn_sender"]},
         )
     )
+    assert {name: each.seen for name, each in made.verdicts().items() if each.outcome is not Outcome.KEPT} == {}
+
+
+@real
+def test_mail_that_is_throttled_is_no_broken_promise(site: Callable[..., Site]) -> None:
+    made = site(**main(smtp_destination_rate_delay="2s", default_destination_rate_delay="1m"))
     assert {name: each.seen for name, each in made.verdicts().items() if each.outcome is not Outcome.KEPT} == {}
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from smtpout_core import command
 from smtpout_core.daemons.postfix import conf
 
-QUEUES = ("maildrop", "hold", "incoming", "active", "deferred")
+QUEUES = ("maildrop", "hold", "deferred", "incoming", "active")  # the way that a message goes (qmgr(8))
 
 
 def length(directory: str = conf.LIVE) -> int:
@@ -29,7 +29,10 @@ def count(spool: str) -> int:
 
     :param spool: the directory.
     """
-    return sum(len(files) for queue in QUEUES for _, _, files in os.walk(os.path.join(spool, queue)))
+    # qmgr(8) moves messages meanwhile. Looked at in the order of their way, none that goes on is missed; the last look
+    # finds those that were tried and came back. A message keeps its name (its queue ID) wherever it is.
+    looks = (*QUEUES, "deferred")
+    return len({name for queue in looks for _, _, names in os.walk(os.path.join(spool, queue)) for name in names})
 
 
 def stuck(directory: str = conf.LIVE) -> int:
