@@ -4,6 +4,7 @@
 include:
   - smtpout.gone
   - smtpout.firewall.clean
+  - smtpout.limits.clean
   - smtpout.opendkim.clean
   - smtpout.selinux.clean
 

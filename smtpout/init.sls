@@ -7,6 +7,7 @@ include:
   - smtpout.saslauthd
   - smtpout.clamav
   - smtpout.opendkim
+  - smtpout.limits
   - smtpout.postfix
   - smtpout.firewall
   - smtpout.watch

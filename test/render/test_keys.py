@@ -60,6 +60,20 @@ def test_a_routes_own_limits_are_parameters_of_its_own_transport(main: Any) -> N
     assert [platform for platform, known in since_37.items() if not known] == ["el-8", "el-9"]
 
 
+def test_limits_are_a_class_that_logins_alone_meet(main: Any) -> None:
+    bare, limits = main(), {"messages": {"hour": 100}}
+    made = main(limits=limits)
+    how = "timeout=2s, try_limit=1, request_limit=1, default_action=DUNNO"
+    assert {name: value for name, value in made.items() if bare.get(name) != value} == {
+        "smtpd_data_restrictions": "check_sasl_access static:logins_limited",
+        "smtpd_restriction_classes": "users_null_sender, blocked_accounts, logins_limited",
+        "logins_limited": f"check_policy_service {{ unix:/run/smtpout-policy.sock, {how} }}",
+    }
+    both = main(limits=limits, clients=[{"networks": ["172.16.30.0/24"], "senders": ["@domain02.dom"]}])
+    assert both["smtpd_restriction_classes"] == "users_null_sender, blocked_accounts, clients_1, logins_limited"
+    assert bare.keys() - made.keys() == set()
+
+
 def test_clients_are_classes_that_their_networks_meet(main: Any) -> None:
     bare = main()
     printer = {"networks": ["172.16.30.0/24"], "senders": ["scanner@domain01.dom"], "tls": True}

@@ -15,6 +15,7 @@ from minions import Settings
 from smtpout_core import verify
 from smtpout_core.change.made import Made
 from smtpout_core.change.memory import Memory
+from smtpout_core.daemons import program as programs
 from smtpout_core.daemons.opendkim import keys
 from smtpout_core.daemons.postfix import certificate
 from smtpout_core.daemons.watch import daemon, record
@@ -41,7 +42,7 @@ def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_the_distributions_own_python_runs_it(tmp_path: Path) -> None:
     program = tmp_path / "watch.pyz"
-    program.write_bytes(daemon.archive())
+    program.write_bytes(programs.archive("smtpout_core.verify.look"))
     assert zipfile.ZipFile(program).testzip() is None
     keys.generate_key(str(tmp_path / "key"))
     (tmp_path / "certificate").write_bytes(certificate.self_signed("relay.example.com"))
@@ -51,6 +52,7 @@ from concurrent import futures
 sys.path.insert(0, sys.argv[1])
 import smtpout_core.promises.derived, smtpout_core.verify.look
 from smtpout_core import packages
+from smtpout_core.daemons import program as programs
 from smtpout_core.daemons.opendkim import keys
 from smtpout_core.daemons.postfix import certificate
 keys.key_info("{tmp_path}/key"), certificate.info("{tmp_path}/certificate")
@@ -61,7 +63,7 @@ assert "salt" not in sys.modules
     subprocess.run([PYTHON, "-I", "-c", code, program], check=True)
     said = subprocess.run([PYTHON, "-I", program], check=False, capture_output=True, text=True)
     assert daemon.SITE in said.stderr  # which isn't there: so far it came
-    assert daemon.archive() == program.read_bytes()
+    assert programs.archive("smtpout_core.verify.look") == program.read_bytes()
 
 
 def test_it_knows_the_site_and_of_its_secrets_only_the_one_that_asks_the_directory(

@@ -16,8 +16,10 @@ from smtpout_core.change.parts import Content, Part
 class Made(Part):
     """A file whose content is made once it is asked for."""
 
-    def __init__(self, path: str, make: Callable[[], bytes], mode: int, secret: str = "") -> None:
-        self.path, self.make, self.mode, self.secret = path, make, mode, secret
+    def __init__(
+        self, path: str, make: Callable[[], bytes], mode: int, secret: str = "", *, restart: bool = False
+    ) -> None:
+        self.path, self.make, self.mode, self.secret, self.restart = path, make, mode, secret, restart
 
     @cached_property
     def data(self) -> bytes:

@@ -11,6 +11,8 @@ from typing import Any
 from smtpout_core.change.parts import Daemon, Ways
 from smtpout_core.daemons import clamav, groups, milter, saslauthd
 from smtpout_core.daemons.clamav import daemon as clamav_daemon
+from smtpout_core.daemons.limits import asking as limits
+from smtpout_core.daemons.limits import daemon as limits_daemon
 from smtpout_core.daemons.opendkim import daemon as opendkim_daemon
 from smtpout_core.daemons.postfix import daemon as postfix_daemon
 from smtpout_core.daemons.postfix import blocks, smtp
@@ -23,6 +25,7 @@ DAEMONS: tuple[Callable[[dict[str, Any], Host], list[Daemon]], ...] = (
     saslauthd_daemon.described,
     clamav_daemon.described,
     opendkim_daemon.described,
+    limits_daemon.described,
     postfix_daemon.described,
     openings.described,
     watch_daemon.described,
@@ -33,6 +36,7 @@ PROBES: Mapping[str, Callable[..., object]] = {
     "saslauthd": saslauthd.ping,
     "clamd": clamav.ping,
     "milter": milter.probe,
+    "limits": limits.ping,
     "postfix": smtp.serves,
 }
 """How a daemon is asked whether it serves."""

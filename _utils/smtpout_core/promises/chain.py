@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from smtpout_core.daemons import milter, saslauthd
+from smtpout_core.daemons.limits import asking as limits
 from smtpout_core.daemons.postfix import aside, conf
 from smtpout_core.daemons.postfix.aside import Entry, Places
 from smtpout_core.errors import RelayError
@@ -261,7 +262,9 @@ def _changed(
             made += [f"  -o {name}={value}" for name, value in OPEN.items()] + (["  -v"] if verbose else [])
     _stand_in(chain.doors, master)
     main += "".join(f"\n{name} = {value}" for name, value in overrides.items()) + "\n"
-    for each in settings["milters"]:
+    # What counts logins is the trial's, too, and counts nobody.
+    limits_own = [{"socket": f"unix:{settings['limits']['socket']}", "name": "limits"}]
+    for each in (*settings["milters"], *(limits_own if settings["limits"]["enabled"] else ())):
         spellings, own = _spellings(each["socket"]), f"unix:/tmp/{each['name']}"
         main, made = spellings.sub(own, main), [spellings.sub(own, text) for text in made]
     return main, made
@@ -374,6 +377,8 @@ def _serving(chain: Chain, settings: dict[str, Any], process: Any) -> None:
     missing: dict[str, Callable[[], object]] = {
         each["name"]: partial(milter.probe, f"unix:{tmp}/{each['name']}") for each in settings["milters"]
     }
+    if settings["limits"]["enabled"]:
+        missing["limits"] = partial(limits.ping, f"{tmp}/limits")
     missing["saslauthd"] = partial(saslauthd.ping, str(tmp / "saslauthd/mux"))
     while True:
         for name, ask in [*missing.items()]:

@@ -244,6 +244,25 @@ def everything(
             ("directory:senders", "shared_addresses", "postfix:main", "postfix:master"),
             r"smtpd_sender_\w+|smtpd_(client|helo|recipient|relay)_restrictions",
         ),
+        *(
+            [
+                Promise(
+                    "logins_are_limited",
+                    "A login that has sent as much as it may is put off",
+                    [
+                        Question(client, door, user.addresses[0], OUTSIDE, End.PUT_OFF, Content.PLAIN, user.login)
+                        for client in site.spent
+                        for door in site.login_doors
+                        for user in site.some(1)
+                    ],
+                    site.without_users,
+                    ("limits", "postfix:main", "postfix:master"),
+                    r"smtpd_(data_restrictions|restriction_classes|policy_\w+)|logins_limited",
+                )
+            ]
+            if settings["limits"]["enabled"]
+            else []
+        ),
         Promise(
             "authors_are_users",
             "Users write with one From:, and with their own where the site wants that",

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from smtpout_core.daemons.clamav import eicar
+from smtpout_core.daemons.limits import daemon
 from smtpout_core.daemons.postfix import aside
+from smtpout_core.promises.promise import SPENT
 
 # Options of the filters that name a place, a program of the site's, or what only a service needs.
 CLAMD = {
@@ -47,6 +49,8 @@ def furnish(tmp: Path, settings: dict[str, Any], staged: Mapping[str, str], pref
     :param prefix: the folder below which they do; an empty text where they are the live ones.
     """
     _logins(tmp, settings, staged, prefix)
+    if settings["limits"]["enabled"]:
+        _limits(tmp, settings["limits"], prefix)
     names = [each["name"] for each in settings["milters"]]
     if "clamav" in names:
         _scanner(tmp, settings["clamav"], staged, prefix)
@@ -68,6 +72,15 @@ def _logins(tmp: Path, settings: dict[str, Any], staged: Mapping[str, str], pref
     defaults = _read(staged[facts["defaults_file"]], prefix).replace(place, "/tmp/saslauthd")
     configuration = f"/tmp/staged{facts['configuration']}" if prefix else facts["configuration"]
     write(tmp / "start/saslauthd", f"{defaults}\nexec {facts['command']} -O {shlex.quote(configuration)}\n")
+
+
+def _limits(tmp: Path, facts: dict[str, Any], prefix: str) -> None:
+    """Lay out what starts the policy service, for which a client that nobody is has sent too much; as nobody itself."""
+    program, site = (f"/tmp/staged{path}" if prefix else path for path in (daemon.PROGRAM, daemon.SITE))
+    spent = [f"--over-from={address}" for address in SPENT.values()]
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+    argv = [*nobody, facts["python"], "-I", program, site, "--socket=/tmp/limits", *spent]
+    write(tmp / "start/limits", f"exec {shlex.join(argv)}\n")
 
 
 def _scanner(tmp: Path, clamav: dict[str, Any], staged: Mapping[str, str], prefix: str) -> None:

@@ -81,6 +81,8 @@ def _not_refused(question: Question, seen: Seen) -> str:
         return f"it is taken ({reply})"
     if question.ends is End.REFUSED_FOR_GOOD and not 500 <= reply.code <= 599:
         return f"it isn't refused for good: {reply}"
+    if question.ends is End.PUT_OFF and reply.code != 450:
+        return f"it isn't put off: {reply}"
     return "" if reply.code > 0 else str(reply)
 
 

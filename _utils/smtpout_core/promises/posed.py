@@ -15,6 +15,7 @@ from smtpout_core.promises.promise import (
     MESSAGES,
     SENDMAIL,
     SERVERS,
+    SPENT,
     SUBMISSION,
     SUBMISSIONS,
     Content,
@@ -76,6 +77,7 @@ class Posed:
             for version, known in STRANGERS.items()
         }
         self.strangers = [unknown[version][0] for version in sorted(versions) if unknown[version]]
+        self.spent = [SPENT[version] for version in sorted(versions)][:1]
         services = settings["postfix"]["services"]
         ports = {port(name) for name in services if name.endswith("/inet")}
         doors = [SUBMISSION, SUBMISSIONS, *filter(None, [of_old_devices(settings)])]

@@ -21,6 +21,8 @@ class End(enum.Enum):
     """Anything but 250: not taken for now will do."""
     REFUSED_FOR_GOOD = "refused for good"
     """5xx (RFC 5321, 4.2.1): the sender learns of it at once, and not after days."""
+    PUT_OFF = "put off"
+    """450 (RFC 5321, 4.2.3): to be tried again later."""
     STOPPED = "stopped"
     """Refused or taken, and it doesn't arrive."""
 
@@ -40,6 +42,8 @@ class Content(enum.Enum):
     """It is looked whether AUTH is offered, and nothing is sent."""
 
 
+SPENT = {4: "203.0.113.99", 6: "2001:db8::99"}
+"""Where a login comes from that has sent as much as it may: the trial's own policy service takes it so."""
 ANY = ("*", "*")
 """Any signer of the site's: a site may give the relay's own mail another author."""
 MESSAGES = (Content.PLAIN, Content.AWKWARD)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from smtpout_core.site import addresses, blocked, clients, map_format, routes, searches, shown
+from smtpout_core.site import addresses, blocked, clients, limits, map_format, routes, searches, shown
 from smtpout_core.site import services as services_of
 
 # No ::ffff:127.0.0.0/104: an IPv4-mapped client is an IPv4 one to Postfix and OpenDKIM (smtpd_peer.c of Postfix).
@@ -60,6 +60,7 @@ def derived(
     made["saslauthd"]["defaults"] = _login_settings(made["saslauthd"])
     made["clamav"] |= _scanning(site, facts["clamav"])
     made["milters"] = _milters(made)
+    made["limits"] |= limits.derived(site["limits"])
     made["postfix"] |= _relaying(site, made, services, facts["postfix"])
     made["postfix"]["restrictions"] = blocked.restrictions(made["postfix"], made["hostname"])
     made["firewall"]["services"] = _let_in(facts["firewall"]["services"], made["postfix"]["services"])

@@ -100,6 +100,7 @@ def derived(directory: dict[str, Any]) -> dict[str, Any]:
         "named_attributes": attributes or list(compared(logged_in_by)),
         "login_filter": "".join(["(&", _parenthesised(logged_in_by), *kept_out, ")"]) if kept_out else logged_in_by,
         "login_attributes": attributes,
+        "login_query": _of_a_table("".join(["(&", _parenthesised(logged_in_by), *kept_out, ")"])),
         "recipient_filter": recipient_filter,
         "account_filter": f"(&{accounts})",
         "owner_filter": f"(&{_parenthesised(recipient_filter)}{accounts}{whole})",
@@ -156,6 +157,14 @@ def _anybody(login_filter: str) -> str:
         return ""
     filled = re.sub(r"%(.)", lambda token: "%%" if token[1] == "%" else "*", login_filter)
     return _parenthesised(re.sub(r"\*+", "*", filled))
+
+
+def _of_a_table(login_filter: str) -> str:
+    """Return a login filter with ldap_table(5)'s tokens instead of saslauthd's (LDAP_SASLAUTHD)."""
+    tokens = {"u": "%s", "U": "%u", "d": "%d", "r": "%d", "R": "@%d", "s": "smtp", "%": "%%"}
+    return re.sub(
+        r"%(.)", lambda token: tokens.get(token[1], f"%{token[1]}" if token[1].isdigit() else ""), login_filter
+    )
 
 
 def _parenthesised(ldap_filter: str) -> str:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from smtpout_core.change import units
 from smtpout_core.change.parts import Daemon
 from smtpout_core.daemons import descriptions
+from smtpout_core.daemons.limits import asking as limits
+from smtpout_core.daemons.limits import daemon as limits_daemon
 from smtpout_core.daemons.postfix import conf, nexthop, sources
 from smtpout_core.daemons.watch import record
 from smtpout_core.directory import ask
@@ -22,7 +24,7 @@ from smtpout_core.site.rules.promises import not_promised
 from smtpout_core.site.services import of_old_devices
 from smtpout_core.verify import ageing, blocked, filters, logins, pillar, postfix
 
-ASKED = ("saslauthd", "clamd", "clamav-milter", "opendkim", "postfix", "watch")
+ASKED = ("saslauthd", "clamd", "clamav-milter", "opendkim", "limits", "postfix", "watch")
 """Daemons of whom more is asked than whether they run."""
 
 ROUTES = 32
@@ -101,6 +103,9 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
         for milter in settings["milters"]
     ]
     asked.append(Check("logins are checked", settings["saslauthd"]["service"], partial(logins.daemon, settings)))
+    if settings["limits"]["enabled"]:
+        seen = partial(limits.seen, settings)
+        asked.append(Check("what logins send is counted", f"{limits_daemon.UNIT}.service", seen))
     if "mail_is_handed_on" not in not_promised(settings):
         asked.append(Check("the delivery layer answers", "", partial(_delivery, settings), own=False))
         if others := _others_routes(settings):

@@ -36,6 +36,7 @@ BLOCKED = {
     "recipients": ["drop@phisher.example"],
     "clients": ["172.16.10.7", "203.0.113.0/24"],
 }
+LIMITS = {"messages": {"day": 1}}
 # What a site sets, by the promise that it breaks, among others perhaps.
 BROKEN = {
     "strangers_reach_users": main(smtpd_client_restrictions="permit_mynetworks, reject"),
@@ -59,6 +60,10 @@ BROKEN = {
     "only_users_submit": master("465/inet", smtpd_relay_restrictions="permit_mynetworks, reject"),
     "users_send_as_themselves": main(smtpd_sender_restrictions=""),
     "authors_are_users": master("submission/inet", cleanup_service_name="cleanup"),
+    "logins_are_limited": {
+        "limits": LIMITS,
+        **main(smtpd_data_restrictions={"prepend": "permit_sasl_authenticated"}),
+    },
     "viruses_are_stopped": master("submission/inet", receive_override_options="no_milters"),
     "users_stay_private": master("submission/inet", cleanup_service_name="cleanup"),
     "mail_is_signed": main(non_smtpd_milters=""),
@@ -74,15 +79,17 @@ def test_the_pillar_knows_each_promise_by_its_sentence(settings: Settings) -> No
         name: known["description"].removesuffix(" Default, true.").partition(" (with")[0].rstrip(".")
         for name, known in schema["properties"]["promises"]["properties"].items()
     }
-    made = settings({**load("default")["smtpout"], "clients": CLIENTS, "blocked": BLOCKED})
+    made = settings({**load("default")["smtpout"], "clients": CLIENTS, "blocked": BLOCKED, "limits": LIMITS})
     assert written == {each.name: each.sentence for each in derived.everything(made)}
     assert set(written) == set(BROKEN)
 
 
 @real
-@pytest.mark.parametrize("clients", [[], CLIENTS], ids=["without clients", "with clients"])
-def test_a_right_site_keeps_all(site: Callable[..., Site], clients: list[dict[str, Any]]) -> None:
-    verdicts = site(clients=clients).verdicts()
+@pytest.mark.parametrize(
+    "given", [{}, {"clients": CLIENTS, "limits": {"messages": {"day": 1}}}], ids=["as it is", "with clients and limits"]
+)
+def test_a_right_site_keeps_all(site: Callable[..., Site], given: dict[str, Any]) -> None:
+    verdicts = site(**given).verdicts()
     assert {name: verdict.seen for name, verdict in verdicts.items() if verdict.outcome is not Outcome.KEPT} == {}
     assert all(verdict.promise.questions for verdict in verdicts.values())
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import smtpout_core
 from smtpout_core.change import masks
 from smtpout_core.change.made import Made
 from smtpout_core.change.parts import Daemon, File
+from smtpout_core.daemons import program
 from smtpout_core.daemons.watch import record
 from smtpout_core.host import Host
 
 PROGRAM = "/usr/local/lib/smtpout/watch.pyz"
 SITE = "/etc/smtpout/watch.json"
 UNITS = "/etc/systemd/system"
-MAIN = b"import sys\n\nfrom smtpout_core.verify import look\n\nsys.exit(look.main())\n"
-OLDEST = (1980, 1, 1, 0, 0, 0)
-"""The time that each file in the program has: the same code is the same file."""
 
 
 def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
@@ -43,24 +37,12 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
                 File(f"{UNITS}/{record.TIMER}", "salt://smtpout/watch/watch.timer.jinja"),
             ),
             parts=(
-                Made(PROGRAM, archive, 0o644),
+                Made(PROGRAM, partial(program.archive, "smtpout_core.verify.look"), 0o644),
                 Made(SITE, partial(known, settings, host), 0o600, masks.ALL),
             ),
             reloads=False,
         )
     ]
-
-
-def archive() -> bytes:
-    """Return this package as a program (zipapp): it needs nothing of Salt, neither its Python nor its cache."""
-    home = smtpout_core.HOME
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as program:
-        program.writestr(zipfile.ZipInfo("__main__.py", OLDEST), MAIN)
-        for path in sorted(home.rglob("*.py")):
-            name = Path(home.name, path.relative_to(home)).as_posix()
-            program.writestr(zipfile.ZipInfo(name, OLDEST), path.read_bytes())
-    return made.getvalue()
 
 
 def known(settings: dict[str, Any], host: Host) -> bytes:

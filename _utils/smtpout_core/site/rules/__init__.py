@@ -16,6 +16,7 @@ from smtpout_core.site.rules import (
     clients,
     directory,
     identity,
+    limits,
     networks,
     opendkim,
     postfix,
@@ -25,24 +26,22 @@ from smtpout_core.site.rules import (
 )
 from smtpout_core.site.rules.finding import MASKED, Site
 
-RULES = [
-    rule
-    for room in (
-        identity,
-        networks,
-        clients,
-        blocked,
-        directory,
-        opendkim,
-        agreed,
-        clamav,
-        postfix,
-        routes,
-        tls,
-        promises,
-    )
-    for rule in room.RULES
-]
+ROOMS = (
+    identity,
+    networks,
+    clients,
+    blocked,
+    directory,
+    opendkim,
+    agreed,
+    clamav,
+    postfix,
+    routes,
+    tls,
+    limits,
+    promises,
+)
+RULES = [rule for room in ROOMS for rule in room.RULES]
 
 
 def problems(site: Site, facts: dict[str, Any], broken: list[str]) -> list[dict[str, str | None]]:
