@@ -25,6 +25,7 @@ smtpout:
     recipients: proxy_addresses                   # every address of an account, in any of the three domains
     disabled_accounts: mailboxes                  # shared mailboxes get mail, those who left don't
     delegates: group_members                      # a team's members write as the team
+    senders: own_header                           # what receivers see as the author is the address that was sent with
 
   # Programs that take no answers, and mailboxes that several look after.
   shared_addresses:
@@ -32,6 +33,16 @@ smtpout:
   aliases:
     sales@domain03.dom: [usuario01@domain01.dom, usuario02@domain02.dom]
   administrators: [usuario01@domain01.dom]
+
+  # What a login sends in an hour and a day, so that a stolen password is no spammer's for long; the ERP has 20,000
+  # invoices a night. Who is caught is blocked with smtpout_account.block, or here for good.
+  limits:
+    messages: {hour: 100, day: 500}
+    recipients: {hour: 500, day: 2000}
+    exceptions:
+      erp: {messages: {day: 30000}}
+  blocked:
+    senders: ['@spammer.example']
 
   delivery:
     nexthop: smtp:[172.16.11.96]:25

@@ -183,6 +183,29 @@ def test_the_erps_invoices_go_out_as_fast_as_it_sends_them(company: Applied) -> 
     assert code(company, "no-reply@domain01.dom", OUTSIDE, entry=mail.USERS, user="jdoe") == 553
 
 
+def test_a_users_from_is_the_address_that_is_sent_with(company: Applied) -> None:
+    message = mail.compose("boss@domain01.dom", OUTSIDE)
+    answers = mail.session(
+        company.lab, entry=mail.USERS, user="jdoe", sender=JOHN, recipients=[OUTSIDE], message=message
+    )
+    assert answers[-1].code == 550, answers
+
+
+def test_a_login_sends_a_hundred_messages_an_hour_and_no_more(company: Applied) -> None:
+    session = {"entry": mail.USERS, "user": "usuario02", "sender": "usuario02@domain02.dom", "recipients": [OUTSIDE]}
+    codes = []
+    for _ in range(101):
+        answer = mail.session(company.lab, message=mail.compose("usuario02@domain02.dom", OUTSIDE), **session)[-1]
+        codes.append(answer.code)
+    assert codes == [250] * 100 + [450], answer
+
+
+def test_a_blocked_sender_reaches_the_postmaster_alone(company: Applied) -> None:
+    stranger = {"address": mail.STRANGER}
+    assert code(company, "offer@spammer.example", JOHN, **stranger) == 554
+    assert code(company, "offer@spammer.example", "postmaster@domain03.dom", **stranger) == 250
+
+
 @pytest.mark.parametrize(
     ("recipient", "host", "login"),
     [
