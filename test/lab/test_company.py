@@ -1,4 +1,4 @@
-"""docs/examples/active-directory.sls as it stands: applied, and each of its wishes tried by who has it."""
+"""docs/examples/active-directory.sls as it stands, applied, and each wish tried by who has it. On Debian 12 only."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def unfurnish(directory: Host) -> None:
 
 
 @pytest.fixture(scope="module")
-def company(borrowed: Applied) -> Iterator[Applied]:
+def company(on_bookworm: Applied) -> Iterator[Applied]:
     """Return the relay of the example, with the company around it: directory, partner, provider, name server."""
-    lab = borrowed.lab
+    lab = on_bookworm.lab
     relay, outside, delivery, directory = (lab.host(name) for name in ("relay", "outside", "delivery", "directory"))
     furnish(directory)
     delivery.run(["postconf", "virtual_mailbox_domains = domain01.dom, domain02.dom, domain03.dom"])
@@ -90,9 +90,9 @@ def company(borrowed: Applied) -> Iterator[Applied]:
     relay.write("/usr/local/share/ca-certificates/company.crt", own, mode="0644")
     relay.run(["update-ca-certificates"])
     lab.set_pillar(EXAMPLE.read_text(encoding="utf-8"))
-    borrowed.apply("company")
+    on_bookworm.apply("company")
     checks.publish_keys(lab)
-    yield borrowed
+    yield on_bookworm
     outside.run(["systemctl", "stop", *logins])
     unfurnish(directory)
     delivery.run(["postconf", "virtual_mailbox_domains = domain01.dom, domain02.dom"])
