@@ -10,7 +10,9 @@ from smtpout_core.directory import ask
 
 
 def divided(settings: dict[str, Any], most: int = 1000) -> list[str]:
-    """Return the names that users log in with and can't send with, as Postfix would part them at a blank or a comma.
+    """Return the names that users log in with and can't send with: Postfix would part them at a blank or a comma.
+
+    And of one beyond ASCII smtpd(8) makes question marks, unless the site has it speak SMTPUTF8.
 
     :param settings: the site's.
     :param most: how many entries are looked at, twice: those that the server finds by the character, and, since no
@@ -23,7 +25,8 @@ def divided(settings: dict[str, Any], most: int = 1000) -> list[str]:
     by_character = f"(&{accounts}(|{''.join(f'({each}=* *)({each}=*,*)' for each in attributes)}))"
     entries = [entry for each in (by_character, accounts) for entry in ask.entries(settings, each, attributes, most)]
     names = {name for entry in entries for values in entry.values() for name in values}
-    return sorted(name for name in names if re.search(r"[\s,]", name, re.ASCII))
+    spoken = settings["postfix"]["main"].get("smtputf8_enable") in (True, "yes")
+    return sorted(name for name in names if re.search(r"[\s,]", name, re.ASCII) or not (spoken or name.isascii()))
 
 
 def shared(settings: dict[str, Any], most: int = 1000) -> list[str]:

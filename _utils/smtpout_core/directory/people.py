@@ -29,7 +29,8 @@ class Person(NamedTuple):
 def found(settings: dict[str, Any], domains: Iterable[str]) -> list[Person]:
     """Return some users of each domain who can log in, send and be written to.
 
-    Of those alone whose login Postfix can compare, and whose addresses the recipients' search names by an attribute.
+    Of those alone whose login Postfix can compare, and whose addresses the recipients' search names by an attribute; of
+    both what is ASCII, for SMTPUTF8 isn't spoken.
     A name that two of them have is nobody's: with it nobody can log in.
 
     :param settings: the site's.
@@ -44,7 +45,8 @@ def found(settings: dict[str, Any], domains: Iterable[str]) -> list[Person]:
         there = "".join(f"({name}={before}*@{domain})" for name, before in addressed.items())
         filter_ = f"(&{directory['account_filter'].replace('%%', '%')}(|{there}))"
         for entry in ask.entries(settings, filter_, list({*named, *addressed}), ENOUGH):
-            addresses = tuple(dict.fromkeys(_addresses(entry, addressed, settings["domains"])))
+            of_entry = _addresses(entry, addressed, settings["domains"])
+            addresses = tuple(each for each in dict.fromkeys(of_entry) if each.isascii())
             names = _names(entry, named)
             if names and addresses:
                 people[Person(names, addresses)] = None
@@ -58,7 +60,7 @@ def _names(entry: dict[str, list[str]], attributes: list[str]) -> tuple[str, ...
         return ()
     first: dict[str, str] = {}
     for name in names:
-        if not re.search(r"\s", name):
+        if name.isascii() and not re.search(r"\s", name):
             first.setdefault(name.lower(), name)
     return tuple(first.values())
 

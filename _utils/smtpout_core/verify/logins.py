@@ -20,7 +20,7 @@ def who_cannot_send(settings: dict[str, Any]) -> list[tuple[str, str]]:
     if not (found := names.divided(settings)):
         return []
     other = ", or log in with another of the forms" if settings["directory"]["login_attributes"][1:] else ""
-    why = "for a blank or a comma in the name that they log in with"
+    why = "for a blank, a comma or a letter beyond ASCII in the name that they log in with"
     seen = f"{len(found)} can't, {why}: {_some(found)}; rename them{other}"
     return [("users can send with their own addresses", seen)]
 

@@ -414,3 +414,16 @@ def test_a_shared_address_is_for_who_is_named_and_for_nobody_else(site: Callable
     for name, logins in (("users_send", {"usuario02"}), ("users_send_as_themselves", {derived.NOBODY})):
         assert made[name].outcome is Outcome.KEPT, made[name].seen
         assert {each.login for each in made[name].promise.questions if each.sender == address} == logins
+
+
+def test_who_is_called_something_beyond_ascii_is_not_posed_as(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = settings(load("default")["smtpout"])
+    entries = [
+        {"sAMAccountName": ["josé"], "mail": ["jose@domain01.dom"]},
+        {"sAMAccountName": ["joao"], "mail": ["joão@domain01.dom"]},
+        {"sAMAccountName": ["ana"], "mail": ["ana@domain01.dom"]},
+    ]
+    monkeypatch.setattr(people.ask, "entries", lambda *_: entries)
+    assert people.found(made, ["domain01.dom"]) == [Person(("ana",), ("ana@domain01.dom",))]
