@@ -192,12 +192,14 @@ def test_a_users_from_is_the_address_that_is_sent_with(company: Applied) -> None
 
 
 def test_a_login_sends_a_hundred_messages_an_hour_and_no_more(company: Applied) -> None:
-    session = {"entry": mail.USERS, "user": "usuario02", "sender": "usuario02@domain02.dom", "recipients": [OUTSIDE]}
-    codes = []
+    own, codes = "usuario02@domain02.dom", []
     for _ in range(101):
-        answer = mail.session(company.lab, message=mail.compose("usuario02@domain02.dom", OUTSIDE), **session)[-1]
-        codes.append(answer.code)
-    assert codes == [250] * 100 + [450], answer
+        message = mail.compose(own, OUTSIDE)
+        answers = mail.session(
+            company.lab, entry=mail.USERS, user="usuario02", sender=own, recipients=[OUTSIDE], message=message
+        )
+        codes.append(answers[-1].code)
+    assert codes == [250] * 100 + [450], answers
 
 
 def test_a_blocked_sender_reaches_the_postmaster_alone(company: Applied) -> None:

@@ -81,6 +81,14 @@ def stranger_is_heard(lab: Any) -> None:
     assert "DKIM-Signature" not in copies[0], "signed for a stranger"
 
 
+def servers_mail_is_signed(lab: Any) -> None:
+    """A server's mail verifies at the receiver, through DNS."""
+    message = mail.compose("root@domain01.dom", OUTSIDE)
+    ends(lab, 2, address=CLIENT, sender="root@domain01.dom", recipients=[OUTSIDE], message=message)
+    [copy, *_] = mail.arrived(lab.host("outside"), message, wait=7)
+    assert "dkim=pass" in str(copy["Authentication-Results"]), copy["Authentication-Results"]
+
+
 def postmaster_is_reached(lab: Any) -> None:
     """The relay's own postmaster, without a domain (RFC 5321, 4.5.1), gets a stranger's mail into a mailbox here."""
     message = mail.compose("a@stranger.example", "postmaster@relay.example")
@@ -120,6 +128,7 @@ ORACLE: dict[str, Callable[[Any], None]] = {
     "a user is nobody else": user(5, OTHER, OUTSIDE),
     "a user without a login sends nothing": user(5, USER, OUTSIDE, name=""),
     "a user's mail is signed": is_signed,
+    "a server's mail is signed": servers_mail_is_signed,
     "a server sends to a user": lambda lab: arrives(lab, "delivery", "root@domain01.dom", OTHER, address=CLIENT),
     "a virus is stopped": virus_is_stopped("outside", "root@domain01.dom", OUTSIDE, address=CLIENT),
     "a stranger's virus in an archive is stopped": virus_is_stopped(
@@ -202,7 +211,7 @@ def test_green_is_true(on_bookworm: Applied, request: pytest.FixtureRequest, sea
             search.green.append(seed)
             if found := broken(lab):
                 search.false[seed] = (change, found)
-            print(f"{seed}: green{', and broken' if seed in search.false else ''}: {change}", flush=True)
+            print(f"{seed}: green{', and broken' if found else ''}: {change}{found or ''}", flush=True)
             continue
         search.refused.append(seed)
         said = on_bookworm.failed("search").get(SITE, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from smtpout_core.directory import ask
@@ -26,8 +26,8 @@ class Person(NamedTuple):
         return self.logins[0]
 
 
-def found(settings: dict[str, Any], domains: Iterable[str]) -> list[Person]:
-    """Return some users of each domain who can log in, send and be written to.
+def found(settings: dict[str, Any], domains: Iterable[str], named: Sequence[str] = ()) -> list[Person]:
+    """Return some users of each domain who can log in, send and be written to, and those who have certain addresses.
 
     Of those alone whose login Postfix can compare, and whose addresses the recipients' search names by an attribute; of
     both what is ASCII, for SMTPUTF8 isn't spoken.
@@ -35,19 +35,22 @@ def found(settings: dict[str, Any], domains: Iterable[str]) -> list[Person]:
 
     :param settings: the site's.
     :param domains: of the site.
+    :param named: addresses in them.
     :raises RelayError: no server serves.
     :raises NotInstalledError: ldap3 is missing.
     """
     directory = settings["directory"]
-    named, addressed = directory["login_attributes"], searches.addressed(directory["recipient_filter"])
+    names_in, addressed = directory["login_attributes"], searches.addressed(directory["recipient_filter"])
+    each_domain = [[f"{name}={before}*@{domain}" for name, before in addressed.items()] for domain in domains]
     people: dict[Person, None] = {}
-    for domain in domains if addressed else ():
-        there = "".join(f"({name}={before}*@{domain})" for name, before in addressed.items())
+    for wanted in [[f"{name}={before}{each}" for each in named for name, before in addressed.items()], *each_domain]:
+        most = len(named) if wanted not in each_domain else ENOUGH
+        there = "".join(f"({each})" for each in wanted)
         filter_ = f"(&{directory['account_filter'].replace('%%', '%')}(|{there}))"
-        for entry in ask.entries(settings, filter_, list({*named, *addressed}), ENOUGH):
+        for entry in ask.entries(settings, filter_, list({*names_in, *addressed}), most) if wanted else ():
             of_entry = _addresses(entry, addressed, settings["domains"])
             addresses = tuple(each for each in dict.fromkeys(of_entry) if each.isascii())
-            names = _names(entry, named)
+            names = _names(entry, names_in)
             if names and addresses:
                 people[Person(names, addresses)] = None
     return list(distinct(list(people)))

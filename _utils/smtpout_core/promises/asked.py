@@ -13,7 +13,7 @@ from smtpout_core.daemons.postfix.blocks import Blocks
 from smtpout_core.directory import people as users
 from smtpout_core.errors import RelayError, os_errors_told
 from smtpout_core.promises import chain as chains
-from smtpout_core.promises import derived, followed, judged, posed
+from smtpout_core.promises import derived, followed, judged, mentioned, posed
 from smtpout_core.promises.chain import Chain
 from smtpout_core.promises.promise import Outcome, Promise, Question, Verdict
 
@@ -107,7 +107,8 @@ def asked(settings: dict[str, Any], staged: Mapping[str, str]) -> list[Verdict]:
 def _people(settings: dict[str, Any]) -> tuple[Sequence[users.Person], str]:
     """Return users of the directory, or none and why."""
     try:
-        return users.found(settings, posed.sample(settings["domains"], posed.MANY)), ""
+        named = mentioned.addresses(settings)[: posed.MANY]
+        return users.found(settings, posed.sample(settings["domains"], posed.MANY), named), ""
     except RelayError as error:
         return [], str(error)
 

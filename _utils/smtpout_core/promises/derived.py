@@ -274,10 +274,7 @@ def everything(
         Promise(
             "viruses_are_stopped",
             "No virus passes the relay, whoever sends it",
-            [
-                Question(client, door, sender, recipient, End.STOPPED, Content.VIRUS, login)
-                for client, door, sender, recipient, login in site.ways_in()
-            ],
+            list(site.viruses()),
             keys=("clamav:enabled", "clamav:clamd", "clamav:milter", "postfix:main", "postfix:master"),
             parameters=r"(non_)?smtpd_milters|milter_\w+|content_filter|receive_override_options|header_checks",
         ),

@@ -10,12 +10,14 @@ from smtpout_core import packages
 from smtpout_core.daemons.clamav import eicar
 from smtpout_core.daemons.opendkim import keys
 from smtpout_core.errors import NotInstalledError
-from smtpout_core.promises import world
+from smtpout_core.promises import leaving, world
 from smtpout_core.promises.chain import Arrived, Chain
 from smtpout_core.promises.followed import Seen
 from smtpout_core.promises.handing import Handed
 from smtpout_core.promises.promise import ANY, MESSAGES, Content, End, Outcome, Promise, Question, Verdict
 
+ALGORITHMS = ("rsa-sha256", "ed25519-sha256")
+"""Of signatures that receivers take (RFC 8301, RFC 8463)."""
 OF_THE_CLIENT = re.compile(r"cannot find your (?:reverse )?hostname|gr[ea]y-?list", re.IGNORECASE)
 """A refusal for what a trial's client doesn't have and a real one may: a name in DNS, patience."""
 
@@ -45,6 +47,8 @@ def verdict(promise: Promise, seen: Mapping[Question, Seen], signers: Signers, n
 
 def _fault(question: Question, seen: Seen, signers: Signers, nexthops: Nexthops) -> str:
     """Return what is wrong with an answer; an empty text where nothing is."""
+    if question.refusable and 400 <= seen.reply.code <= 599:
+        return ""
     if question.ends is End.STOPPED:
         return _passed(seen)
     if question.ends is not End.TAKEN:
@@ -57,6 +61,7 @@ def _fault(question: Question, seen: Seen, signers: Signers, nexthops: Nexthops)
         return f"it is taken, and {seen.elsewhere or 'nothing of it leaves'}"
     return (
         _route_fault(question, seen.arrived)
+        or nexthops.loop(seen.arrived)
         or _told(question, seen.arrived)
         or signers.fault(question, seen.arrived)
         or nexthops.fault(question, seen.arrived)
@@ -112,11 +117,13 @@ class Nexthops:
 
     :param faults: what keeps each from taking mail.
     :param domains: for which the site says where mail goes, or that it can be asked there.
+    :param own: the relay's name.
     """
 
-    def __init__(self, faults: Mapping[Handed, str], domains: Collection[str]) -> None:
+    def __init__(self, faults: Mapping[Handed, str], domains: Collection[str], own: str) -> None:
         self.faults = faults
         self.domains = domains
+        self.own = own.lower()
 
     @classmethod
     def of(cls, chain: Chain, settings: dict[str, Any], seen: Mapping[Question, Seen], version: int) -> Nexthops:
@@ -138,7 +145,18 @@ class Nexthops:
                 elif chain.clients[each.service].tls in world.LEVELS:
                     asked[each.recipient] = each._replace(nexthop=outside)
             faults = chain.handed(settings, list(asked.values())) if asked else {}
-        return cls({each: faults[asked[each.recipient]] for each in handed if each.recipient in asked}, domains)
+        return cls(
+            {each: faults[asked[each.recipient]] for each in handed if each.recipient in asked},
+            domains,
+            settings["hostname"],
+        )
+
+    def loop(self, arrived: Sequence[Arrived]) -> str:
+        """Return that mail is handed to the relay itself, which refuses that ("mail for HOST loops back to myself")."""
+        for each in arrived if all(each.program in leaving.PROGRAMS for each in arrived) else ():
+            if re.sub(r"[\[\]]|:\w+$", "", each.nexthop).lower() == self.own:
+                return f"it goes to {each.service}:{each.nexthop}, which is this relay itself"
+        return ""
 
     def fault(self, question: Question, arrived: Sequence[Arrived]) -> str:
         """Return what keeps a server that mail goes to from taking it."""
@@ -191,6 +209,8 @@ class Signers:
 
     def _verified(self, message: bytes, signer: tuple[str, str]) -> str:
         """Return why a signature isn't what a receiver takes, with the key's own public half for the record."""
+        if (algorithm := signatures(message)[signer]) not in ALGORITHMS:
+            return f"its signature by {named(signer)} is made with {algorithm}, which receivers don't take (RFC 8301)"
         try:
             dkim = packages.imported("dkim", "dkimpy")
         except NotInstalledError as missing:
@@ -205,13 +225,13 @@ class Signers:
         return f"its signature by {named(signer)} fails: something was changed after it"
 
 
-def signatures(message: bytes) -> list[tuple[str, str]]:
-    """Return domain and selector of each DKIM signature (RFC 6376, 3.5)."""
+def signatures(message: bytes) -> dict[tuple[str, str], str]:
+    """Return the algorithm of each DKIM signature, by domain and selector (RFC 6376, 3.5)."""
     head = re.sub(rb"\n[ \t]+", b" ", message.partition(b"\n\n")[0])
-    found = []
+    found = {}
     for value in re.findall(rb"(?mi)^DKIM-Signature:(.*)$", head):
         tags = dict(re.findall(r"\b([a-z]+)\s*=\s*([^;\s]+)", value.decode(errors="replace")))
-        found.append((tags.get("d", "").lower(), tags.get("s", "")))
+        found[tags.get("d", "").lower(), tags.get("s", "")] = tags.get("a", "").lower()
     return found
 
 

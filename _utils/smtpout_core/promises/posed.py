@@ -10,6 +10,7 @@ from typing import Any
 
 from smtpout_core.daemons.postfix.smtp import OUTSIDE
 from smtpout_core.directory.people import Person
+from smtpout_core.promises import mentioned
 from smtpout_core.promises.promise import (
     ANY,
     MESSAGES,
@@ -54,6 +55,9 @@ class Posed:
         self.everybody = people
         people = self.people = list(_unblocked(people, self.blocked))
         self.shared = {address.lower(): logins for address, logins in settings["shared_addresses"].items()}
+        owners = {address: user.login for user in reversed(people) for address in user.addresses}
+        self.named = [(owners.get(each, ""), each) for each in sample(mentioned.addresses(settings), MANY)]
+        self.spared = [each for each in mentioned.networks(settings) if each.version in versions]
         self.domains = sample(settings["domains"])
         self.many_domains = sample(settings["domains"], MANY)
         self.signed_elsewhere = sample(settings["signed_domains"])
@@ -125,8 +129,9 @@ class Posed:
                 yield Question(client, SERVERS, "", address, key=key)
 
     def of_each_domain(self, clients: Sequence[str]) -> Iterator[Question]:
-        """Yield what these clients send with an address of each domain without a login."""
+        """Yield what these clients send with an address of each domain without a login, nobody's as well."""
         for client in clients:
+            yield Question(client, SERVERS, f"{NOBODY}@{self.domains[0]}", OUTSIDE)
             for domain in self.many_domains:
                 yield Question(client, SERVERS, f"postmaster@{domain}", OUTSIDE)
 
@@ -229,6 +234,22 @@ class Posed:
                 for door in self.users_doors:
                     yield client, door, user.addresses[0], OUTSIDE, user.login
 
+    def viruses(self) -> Iterator[Question]:
+        """Yield by whom viruses come: by each way in, and by whom the site's own options may spare."""
+        known = [user.addresses[0] for user in self.some(1)]
+        asked = Question("", "", "", "", End.STOPPED, Content.VIRUS)
+        for client, door, sender, recipient, login in self.ways_in():
+            yield replace(asked, client=client, door=door, sender=sender, recipient=recipient, login=login)
+        asked = replace(asked, key="clamav:milter", refusable=True)
+        for network in sample(self.spared, MANY):
+            for to in known:
+                yield replace(asked, client=first(network), door=SERVERS, sender=OUTSIDE, recipient=to)
+        spared = [user for name in mentioned.logins(self.settings) for user in self.people if _is(user, name)]
+        for user, door in [(user, door) for user in spared for door in self.users_doors[:1]]:
+            for client in self.strangers[:1]:
+                own = user.addresses[0]
+                yield replace(asked, client=client, door=door, sender=own, recipient=OUTSIDE, login=user.login)
+
     @property
     def hides_nothing(self) -> bool:
         """Whether users have no port, or the site shows all of them."""
@@ -266,6 +287,14 @@ class Posed:
                 contents = MESSAGES if each == self.domains[0] or login else MESSAGES[:1]
                 for content in contents if each in keys else ():
                     yield Question(client, door, address, recipient, content=content, login=login, signer=keys[each])
+        [trusted, *_] = [*self.servers, *self.here]
+        asked = Question(
+            trusted, SERVERS, "", OUTSIDE, content=Content.PLAIN, signer=ANY, key="postfix", refusable=True
+        )
+        for login, address in self.named:
+            yield replace(asked, sender=address)
+            for door in self.users_doors[:1] if login else ():
+                yield replace(asked, client=self.strangers[0], door=door, sender=address, login=login)
         relay = self.settings["hostname"].lower()
         yield Question(HERE[0], SENDMAIL, f"root@{relay}", OUTSIDE, content=Content.PLAIN, signer=ANY)
 

@@ -77,6 +77,7 @@ class Question:
     :param hidden: what no ``Received:`` of it says where it leaves.
     :param encrypted: whether the client begins TLS where it could do without.
     :param key: of the pillar, that it is asked for.
+    :param refusable: whether a refusal in the dialogue is the site's to make, and only what is taken has to end so.
     """
 
     client: str
@@ -94,11 +95,12 @@ class Question:
     hidden: tuple[str, ...] = ()
     encrypted: bool = False
     key: str = ""
+    refusable: bool = False
 
     @property
     def dialogue(self) -> Question:
         """The question without what it expects: those that are alike in the rest are asked once."""
-        return replace(self, ends=End.TAKEN, routed="", signer=None, handed=False, hidden=(), key="")
+        return replace(self, ends=End.TAKEN, routed="", signer=None, handed=False, hidden=(), key="", refusable=False)
 
     @property
     def kind(self) -> tuple[str, ...]:
