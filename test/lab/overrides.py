@@ -107,7 +107,7 @@ OTHERS: dict[tuple[str, str], dict[str, tuple[Any, ...]]] = {
         "MaxRecursion": ("1",),
         "MaxFiles": ("1",),
         "StreamMaxLength": ("1", "1K", "100M"),
-        "MaxScanTime": ("1",),
+        "MaxScanTime": ("100000",),
         "MaxThreads": ("1",),
         "ExitOnOOM": (True,),
     },

@@ -121,6 +121,16 @@ ORACLE: dict[str, Callable[[Any], None]] = {
     "a stranger is nobody of the site": stranger(5, "president@domain01.dom", USER),
     "a stranger's mail to nobody is refused": stranger(5, "a@stranger.example", "nobody@domain01.dom"),
     "a stranger is heard": stranger_is_heard,
+    "a stranger is heard in the second domain": stranger(2, "a@stranger.example", OTHER),
+    "a user's read receipt is taken": lambda lab: ends(
+        lab,
+        2,
+        address=mail.STRANGER,
+        entry=mail.USERS,
+        user="usuario01",
+        recipients=[OUTSIDE],
+        message=mail.compose(USER, OUTSIDE),
+    ),
     "a user sends to outside": lambda lab: arrives(
         lab, "outside", USER, OUTSIDE, address=mail.STRANGER, entry=mail.USERS, user="usuario01"
     ),

@@ -13,10 +13,15 @@ import yaml
 
 from lab import breaking
 from lab.host import Host
-from lab.lab import EXAMPLE, Lab
+from lab.lab import EXAMPLE, REPOSITORY, Lab
 
 SITE = "The site changes as one"
 """The state that brings it."""
+
+ASKED = (
+    len(yaml.safe_load((REPOSITORY / "smtpout/schema.yaml").read_text())["properties"]["promises"]["properties"]) - 3
+)
+"""How many promises pillar.example makes: all but those of clients, of limits and of who is blocked."""
 
 # Everything that a change could leave: contents, modes and owners, links; without times, and without locks.
 LISTING = r"""
