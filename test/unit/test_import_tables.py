@@ -200,6 +200,11 @@ def test_names_of_the_relay_among_them_are_the_administrators(imported: Make) ->
     assert made.site["postfix"]["maps"]["virtual_alias_maps"]["entries"] == {"backup": "root"}
 
 
+def test_tables_that_variables_name_stand_behind_smtpouts(imported: Make) -> None:
+    made = imported({"virtual_alias_maps": "$people"}, {"people": {"root": "usuario01"}})
+    assert made.main == {"virtual_alias_maps": {"append": "$people"}, "people": "lmdb:/etc/postfix/people"}
+
+
 def test_aliases_by_rules_stay_rules(imported: Make) -> None:
     rules = {"virtual_alias_maps": [{"/^sales@/": "usuario01@example.com"}]}
     made = imported({"virtual_alias_maps": "regexp:/etc/postfix/virtual"}, rules)
@@ -229,6 +234,7 @@ def test_roots_mail_is_the_administrators(imported: Make, aliases: dict[str, Any
         "postmaster: boss@example.com\n",
         "root: boss@example.com\npostmaster: it@example.com\n",
         "root: boss@example.com, usuario01\n",
+        "/.+/  boss@example.com\n",
         "root: boss@example.com, |/usr/bin/procmail\n",
         "root: postmaster\npostmaster: root\n",
     ],

@@ -88,18 +88,7 @@ def _postfix(made: imported.Import, given: Mapping[str, Any], facts: Mapping[str
     written, ours = given.get("config", {}), _template(made.formula, "postfix/main.cf.jinja", "=")
     made.same += [f"postfix:config:{name}" for name, value in written.items() if value is None]  # wrote nothing
     config = {name: value for name, value in written.items() if value is not None}
-    whole = {name: imported.entries(data) for name, data in given.get("mapping", {}).items()}
-    tables = {name: dict(entries) for name, entries in whole.items() if f"postfix:mapping:{name}" not in made.carried}
-    used = imported_tables.carry(made, given, config, tables, domains)
-    for name, entries in whole.items():
-        theirs = f"postfix:mapping:{name}"
-        if name not in tables:
-            config.pop(name, None)
-        elif name not in config:
-            made.leave(theirs, f"no postfix:config:{name} says that it is used; misspelt?")
-        elif not made.has_no_place(theirs):
-            rest = ", others" if tables[name] != entries else ""
-            _table(made, name, f"{theirs}{rest}", str(config.pop(name)), tables[name], facts)
+    used = _tables(made, given, config, facts, domains)
     for name, value in config.items():
         theirs, text = f"postfix:config:{name}", re.sub(INDEXED, f"{facts['map_type']}:", imported.text(value))
         own_aliases = name in {"alias_maps", "alias_database"} and text == f"{facts['map_type']}:{facts['aliases']}"
@@ -113,6 +102,8 @@ def _postfix(made: imported.Import, given: Mapping[str, Any], facts: Mapping[str
             continue
         elif re.search(r"\b(?!unix:)[a-z]+:/", text):
             made.leave(theirs, "names a table that the pillar doesn't make; smtpout:postfix:maps would make it")
+        elif name in imported_tables.ALWAYS:
+            made.carry(theirs, {f"postfix:main:{name}": {"append": text}})
         elif ours.get(name, "") is None and name != "smtpd_banner":
             made.leave(theirs, "is made from other keys; smtpout:postfix:main has the last word")
         else:
@@ -120,6 +111,29 @@ def _postfix(made: imported.Import, given: Mapping[str, Any], facts: Mapping[str
             beside = name == blocked.PARAMETER and "blocked" in made.site
             made.carry(theirs, {f"postfix:main:{name}": {"append": own} if beside else own})
     made.leave_rest("postfix", given, {"config", "mapping", "master_config", "manage_master_config", *used})
+
+
+def _tables(
+    made: imported.Import,
+    given: Mapping[str, Any],
+    config: dict[str, Any],
+    facts: Mapping[str, Any],
+    domains: list[str],
+) -> set[str]:
+    """Carry all tables, taking their parameters out; return which other parts of the pillar went with them."""
+    whole = {name: imported.entries(data) for name, data in given.get("mapping", {}).items()}
+    tables = {name: dict(entries) for name, entries in whole.items() if f"postfix:mapping:{name}" not in made.carried}
+    used = imported_tables.carry(made, given, config, tables, domains)
+    for name, entries in whole.items():
+        theirs = f"postfix:mapping:{name}"
+        if name not in tables:
+            config.pop(name, None)
+        elif name not in config:
+            made.leave(theirs, f"no postfix:config:{name} says that it is used; misspelt?")
+        elif not made.has_no_place(theirs):
+            rest = ", others" if tables[name] != entries else ""
+            _table(made, name, f"{theirs}{rest}", str(config.pop(name)), tables[name], facts)
+    return used
 
 
 # Parameters that are a key of the site's.

@@ -167,10 +167,11 @@ def _administrators(made: imported.Import, aliases: Mapping[str, Any], named: di
 
 def _of_file(aliases: Mapping[str, Any]) -> dict[str, str]:
     """Return the entries of /etc/aliases: the text of one (aliases(5)), or single ones."""
+    if not aliases.get("use_file", True):
+        return imported.entries(aliases.get("present") or {})
     lines = [line for line in str(aliases.get("content", "")).splitlines() if line.strip() and line[0] != "#"]
     pairs = (line.partition(":") for line in re.sub(r"\n[ \t]+", " ", "\n".join(lines)).splitlines())
-    single = aliases.get("present") or {}
-    return {name.strip(): to for name, _, to in pairs} | imported.entries(single)
+    return {name.strip(): to for name, _, to in pairs}
 
 
 def _reached(name: str, known: Mapping[str, str], above: tuple[str, ...] = ()) -> list[str]:
