@@ -219,8 +219,17 @@ def test_a_pillar_made_of_other_formulas_is_applied(example: Applied, site: dict
                 "smtpd_recipient_limit": 150,
                 "transport_maps": "hash:/etc/postfix/transport",
                 "sender_canonical_maps": "hash:/etc/postfix/sender_canonical",
+                "virtual_alias_maps": "hash:/etc/postfix/virtual",
+                "smtpd_sender_restrictions": "check_sender_access $unwanted",
+                "unwanted": "hash:/etc/postfix/unwanted",
             },
+            "aliases": {"content": "root: usuario01@domain01.dom\n"},
             "mapping": {
+                "virtual_alias_maps": {
+                    "sales@domain01.dom": ["usuario01@domain01.dom"],
+                    f"fax@{site['hostname']}": "usuario01@domain01.dom",
+                },
+                "unwanted": {"newsletter@stranger.example": "REJECT"},
                 "transport_maps": [{domain: "smtp:[172.16.11.96]:25"} for domain in ("domain01.dom", "domain02.dom")],
                 "sender_canonical_maps": [{"root": "servers@domain01.dom"}],
             },
@@ -239,6 +248,13 @@ def test_a_pillar_made_of_other_formulas_is_applied(example: Applied, site: dict
     canonical = relay.run(["postmap", "-q", "root", "lmdb:/etc/postfix/sender_canonical"]).stdout
     assert canonical.strip() == "servers@domain01.dom"
     assert "MaxThreads 20" in relay.read("/etc/clamav/clamd.conf")
+    stranger: dict[str, Any] = {
+        "address": mail.STRANGER,
+        "recipients": ["sales@domain01.dom", f"fax@{site['hostname']}"],
+    }
+    taken = mail.session(example.lab, sender="a@stranger.example", **stranger)
+    assert [answer.code for answer in taken if answer.command.startswith("RCPT")] == [250, 250], taken
+    assert mail.session(example.lab, sender="newsletter@stranger.example", **stranger)[-1].code == 554
     assert CHECKS["a user's mail to domain01.dom reaches the delivery layer"](example.lab, mail.USERS)
 
 

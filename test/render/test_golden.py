@@ -148,6 +148,19 @@ def test_the_daemons_parsers_take_it(case: tuple[str, str, Result], monkeypatch:
             assert daemon.check is None or [*daemon.check(stage.where, host)] == []
 
 
+def test_postfix_has_nothing_to_warn_of_in_a_search(case: tuple[str, str, Result]) -> None:
+    """It does of each that names nobody, whenever a process opens it: "Fixed query_filter ... is probably useless"."""
+    _, _, result = case
+    filters = {
+        path: [line for line in text.splitlines() if line.startswith("query_filter = ")]
+        for path, text in result.texts.items()
+        if path.startswith("/etc/postfix/") and path.endswith(".ldap")
+    }
+    assert bool(filters) is ("/etc/postfix/main.cf" in result.texts)
+    for path, (line,) in filters.items():
+        assert re.search(r"%[sudSUD1-9]", line), path
+
+
 def numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
 

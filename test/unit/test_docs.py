@@ -22,7 +22,7 @@ DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted(REPOSITORY.glob("docs/*.m
 DRAWINGS = sorted(REPOSITORY.glob("docs/*.dot"))
 
 # Of the shell, of the host (no test needs them), and Salt's.
-ELSEWHERE = {"umask", "journalctl", "editor", "salt-call", "salt-ssh"}
+ELSEWHERE = {"umask", "journalctl", "editor", "salt-call", "salt-ssh", "ldapwhoami"}
 
 
 def fences(document: Path, language: str) -> Iterator[str]:

@@ -196,7 +196,7 @@ def test_tables_become_maps_that_main_cf_names(imported: Imported) -> None:
     postfix = imported.site["postfix"]
     assert imported.site["routes"] == {"partner.example": {"nexthop": "smtp:[203.0.113.9]:25"}}
     assert postfix["maps"]["transport"] == {"entries": {"fax@partner.example": "smtp:[203.0.113.10]:25"}}
-    assert postfix["main"]["transport_maps"] == "lmdb:/etc/postfix/transport_maps, lmdb:/etc/postfix/transport"
+    assert postfix["main"]["transport_maps"] == {"append": "lmdb:/etc/postfix/transport"}
     assert postfix["maps"]["sasl_passwd"] == {"entries": {"smtp.example.net": f"account:{PASSWORD}"}, "secret": True}
     assert postfix["main"]["smtp_sasl_password_maps"] == "proxy:lmdb:/etc/postfix/sasl_passwd"
     assert postfix["maps"]["header_checks"]["type"] == "regexp"

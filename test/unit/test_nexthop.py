@@ -59,7 +59,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize("program", ["smtp", "lmtp"])
 def test_one_that_greets_serves(server: str, program: str) -> None:
     target = nexthop.read(server, program)
-    assert nexthop.ask(target, program, encrypted=False) == f"127.0.0.1:{target.port}"
+    assert nexthop.ask(target, program, encrypted=False).where == f"127.0.0.1:{target.port}"
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,33 @@ def test_one_that_does_not_is_told(server: str, encrypted: bool, said: str) -> N
 def test_nobody_there_is_told() -> None:
     with pytest.raises(RelayError, match=r"^127\.0\.0\.1:1: .*refused"):
         nexthop.ask(nexthop.read("smtp:[127.0.0.1]:1"), "smtp", encrypted=False)
+
+
+@pytest.mark.parametrize(
+    "server", [(b"220 box\r\n", b"250-box\r\n250-8BITMIME\r\n250 SIZE 10240000\r\n", b"221 bye\r\n")], indirect=True
+)
+def test_what_it_offers_is_known(server: str) -> None:
+    assert nexthop.ask(nexthop.read(server), "smtp", encrypted=False).offers == {"8bitmime": "", "size": "10240000"}
+
+
+@pytest.mark.parametrize(
+    ("offers", "limit", "utf8", "told"),
+    [
+        (
+            {"size": "10240000"},
+            "26214400",
+            "no",
+            ["no message of over 10240000 bytes, and message_size_limit is 26214400"],
+        ),
+        ({"size": "10240000"}, "0", "no", ["no message of over 10240000 bytes, and message_size_limit is 0"]),
+        ({"size": "10240000"}, "10240000", "no", []),
+        ({"size": "0"}, "0", "no", []),
+        ({"size": ""}, "26214400", "no", []),
+        ({}, "26214400", "yes", ["no SMTPUTF8, and smtputf8_enable is yes"]),
+        ({"smtputf8": ""}, "26214400", "yes", []),
+    ],
+)
+def test_what_clients_are_offered_and_it_has_not_is_told(
+    offers: dict[str, str], limit: str, utf8: str, told: list[str]
+) -> None:
+    assert nexthop.unkept(offers, {"message_size_limit": limit, "smtputf8_enable": utf8}) == told

@@ -12,6 +12,7 @@ import pytest
 from minions import Settings
 from smtpout_core import verify
 from smtpout_core.directory import ask
+from smtpout_core.errors import Doubt
 from smtpout_core.host import Host
 
 pytestmark = pytest.mark.skipif(not shutil.which("postconf"), reason="Postfix isn't installed")
@@ -82,3 +83,36 @@ def test_a_server_that_speaks_no_ldap_is_told(settings: Settings, site: dict[str
         said = ask.faults(settings(site)).values()
         server.shutdown()
     assert [line.partition("/: ")[2] for line in said] == ["what answers there speaks no LDAP"]
+
+
+def test_a_server_that_takes_less_than_clients_are_offered_is_told(
+    settings: Settings, site: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            for reply in (b"220 box", b"250-box\r\n250 SIZE 10240000", b"221 bye"):
+                self.wfile.write(reply + b"\r\n")
+                self.rfile.readline()
+
+    said = {"message_size_limit": "26214400", "smtputf8_enable": "yes", "relayhost": "", "default_transport": "smtp"}
+    made = settings(site)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        there = f"[127.0.0.1]:{server.server_address[1]}"
+        levels = dict.fromkeys(("smtp_tls_security_level", "lmtp_tls_security_level"), "may")
+        monkeypatch.setattr(
+            verify.conf, "values", lambda *_: {**said, **levels, "queue_directory": "/var/spool/postfix"}
+        )
+        made["postfix"]["maps"]["transport_maps"]["entries"] = {"domain01.dom": f"smtp:{there}"}
+        with pytest.raises(Doubt) as told:
+            verify._delivery(made)
+        assert str(told.value) == (
+            f"smtp:{there} takes no message of over 10240000 bytes, and message_size_limit is 26214400; no SMTPUTF8, "
+            "and smtputf8_enable is yes (smtpout:postfix:main): what is taken beyond that bounces"
+        )
+        made["verify"]["outside"] = there
+        assert verify._outside(made) == there.replace("[", "").replace("]", ""), "anybody's limits are their own"
+        said["relayhost"] = there
+        with pytest.raises(Doubt, match="over 10240000 bytes"):
+            verify._outside(made)
+        server.shutdown()

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from smtpout_core.errors import RelayError
-from smtpout_core.site import formats, routes, schema
+from smtpout_core.site import blocked, imported, imported_tables, schema
 from smtpout_core.site.documents import Documents
 
 FORMULAS = ("postfix", "opendkim", "clamav")
@@ -31,77 +30,6 @@ COVERED = re.compile(
 UNSAID = {"private": "y", "unpriv": "y", "chroot": "n"}
 
 INDEXED = r"\b(?:hash|btree|dbm|sdbm|lmdb|cdb):"
-
-
-class _Import:
-    """What was made so far: the new site, and for each of their keys where it went or why it didn't."""
-
-    def __init__(self, formula: Documents) -> None:
-        self.formula = formula
-        self.known = known = formula["import.yaml"]
-        self.reasons = [(re.compile(reason["path"]), reason["why"]) for reason in known["left"]]
-        self.site: dict[str, Any] = {}
-        self.carried: dict[str, list[str]] = {}
-        self.left: dict[str, str] = {}
-        self.same: list[str] = []
-
-    def carry(self, theirs: str, values: Mapping[str, Any]) -> None:
-        """Put values at paths of ours; they stay, or are taken back, together."""
-        for ours, value in values.items():
-            place = self.site
-            *above, last = _keys(ours)
-            for key in above:
-                place = place.setdefault(key, {})
-            place[last] = value
-        self.carried.setdefault(theirs, []).extend(values)
-
-    def leave(self, theirs: str, why: str) -> None:
-        """Say why a key of theirs isn't carried."""
-        self.left[theirs] = why
-
-    def has_no_place(self, theirs: str) -> bool:
-        """Leave a key for which there is a reason."""
-        why = next((why for path, why in self.reasons if path.fullmatch(theirs)), None)
-        if why:
-            self.leave(theirs, why)
-        return why is not None
-
-    def leave_rest(self, path: str, given: Mapping[str, Any], looked_at: Iterable[str]) -> None:
-        """Leave what is neither looked at nor known, so that no key is lost in silence."""
-        for key in sorted(given.keys() - set(looked_at)):
-            if not self.has_no_place(f"{path}:{key}"):
-                self.leave(f"{path}:{key}", "is no key of that formula")
-
-    def take_back(self, problem: dict[str, str | None]) -> bool:
-        """Take back what a problem is about; False where it is about nothing that was carried."""
-        path = str(problem["path"]).removeprefix("smtpout:")
-        for theirs, ours in self.carried.items():
-            for place in ours:
-                if path == place or path.startswith(f"{place}:"):
-                    value, index = self._at(place), path.removeprefix(place).strip(":")
-                    sentence = schema.sentences([problem])[0]
-                    if isinstance(value, list) and index.isdigit() and len(value) > 1:
-                        del value[int(index)]
-                        self.leave(f"{theirs}, {problem['value']}", sentence)
-                        return True
-                    for each in ours:
-                        self._remove(_keys(each), self.site)
-                    self.leave(theirs, sentence)
-                    del self.carried[theirs]
-                    return True
-        return False
-
-    def _at(self, ours: str) -> Any:
-        value: Any = self.site
-        for key in _keys(ours):
-            value = value[key]
-        return value
-
-    def _remove(self, keys: list[str], place: dict[str, Any]) -> None:
-        if len(keys) > 1 and keys[0] in place:
-            self._remove(keys[1:], place[keys[0]])
-        if len(keys) == 1 or not place.get(keys[0], True):
-            place.pop(keys[0], None)
 
 
 def convert(
@@ -122,7 +50,7 @@ def convert(
 
     :raises RelayError: where none of the three is there, or what is there can't be theirs.
     """
-    made = _Import(formula)
+    made = imported.Import(formula)
     given = {name: pillar.get(name) or {} for name in FORMULAS}
     if not any(given.values()):
         raise RelayError(f"there is nothing to convert: none of {', '.join(FORMULAS)} is in the pillar")
@@ -141,11 +69,11 @@ def convert(
     return {"site": made.site, "carried": carried, "same": made.same, "left": made.left, "missing": missing}
 
 
-def _domains(made: _Import, given: Mapping[str, Any]) -> list[str]:
+def _domains(made: imported.Import, given: Mapping[str, Any]) -> list[str]:
     """Carry the site's domains: those that are relayed, or else those whose mail is signed."""
     places = {
-        "postfix:mapping:relay_domains": _entries(given["postfix"].get("mapping", {}).get("relay_domains", {})),
-        "postfix:config:relay_domains": _words(given["postfix"].get("config", {}).get("relay_domains", "")),
+        "postfix:mapping:relay_domains": imported.entries(given["postfix"].get("mapping", {}).get("relay_domains", {})),
+        "postfix:config:relay_domains": imported.words(given["postfix"].get("config", {}).get("relay_domains", "")),
         "opendkim:privateKey:key": given["opendkim"].get("privateKey", {}).get("key", {}),
     }
     for theirs, names in places.items():
@@ -155,23 +83,18 @@ def _domains(made: _Import, given: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _postfix(made: _Import, given: Mapping[str, Any], facts: Mapping[str, Any], domains: list[str]) -> None:
+def _postfix(made: imported.Import, given: Mapping[str, Any], facts: Mapping[str, Any], domains: list[str]) -> None:
     """Carry main.cf, and the tables that it names."""
-    config, ours = dict(given.get("config", {})), _template(made.formula, "postfix/main.cf.jinja", "=")
-    for name, data in given.get("mapping", {}).items():
-        theirs = f"postfix:mapping:{name}"
-        if theirs in made.carried:
-            config.pop(name, None)
-        elif name not in config:
-            made.leave(theirs, f"no postfix:config:{name} says that it is used; misspelt?")
-        elif not made.has_no_place(theirs):
-            _table(made, name, str(config.pop(name)), _entries(data), facts, domains)
+    written, ours = given.get("config", {}), _template(made.formula, "postfix/main.cf.jinja", "=")
+    made.same += [f"postfix:config:{name}" for name, value in written.items() if value is None]  # wrote nothing
+    config = {name: value for name, value in written.items() if value is not None}
+    used = _tables(made, given, config, facts, domains)
     for name, value in config.items():
-        theirs, text = f"postfix:config:{name}", re.sub(INDEXED, f"{facts['map_type']}:", _text(value))
+        theirs, text = f"postfix:config:{name}", re.sub(INDEXED, f"{facts['map_type']}:", imported.text(value))
         own_aliases = name in {"alias_maps", "alias_database"} and text == f"{facts['map_type']}:{facts['aliases']}"
         if theirs in made.carried:
             continue
-        if own_aliases or (ours.get(name) is not None and _words(text) == _words(ours[name])):
+        if own_aliases or (ours.get(name) is not None and imported.words(text) == imported.words(ours[name])):
             made.same.append(theirs)
         elif name in PARAMETERS:
             _parameter(made, theirs, name, text)
@@ -179,18 +102,45 @@ def _postfix(made: _Import, given: Mapping[str, Any], facts: Mapping[str, Any], 
             continue
         elif re.search(r"\b(?!unix:)[a-z]+:/", text):
             made.leave(theirs, "names a table that the pillar doesn't make; smtpout:postfix:maps would make it")
+        elif name in imported_tables.ALWAYS:
+            made.carry(theirs, {f"postfix:main:{name}": {"append": text}})
         elif ours.get(name, "") is None and name != "smtpd_banner":
             made.leave(theirs, "is made from other keys; smtpout:postfix:main has the last word")
         else:
-            made.carry(theirs, {f"postfix:main:{name}": _kept(value, text)})
-    made.leave_rest("postfix", given, {"config", "mapping", "master_config", "manage_master_config"})
+            own = _kept(value, text)
+            beside = name == blocked.PARAMETER and "blocked" in made.site
+            made.carry(theirs, {f"postfix:main:{name}": {"append": own} if beside else own})
+    made.leave_rest("postfix", given, {"config", "mapping", "master_config", "manage_master_config", *used})
+
+
+def _tables(
+    made: imported.Import,
+    given: Mapping[str, Any],
+    config: dict[str, Any],
+    facts: Mapping[str, Any],
+    domains: list[str],
+) -> set[str]:
+    """Carry all tables, taking their parameters out; return which other parts of the pillar went with them."""
+    whole = {name: imported.entries(data) for name, data in given.get("mapping", {}).items()}
+    tables = {name: dict(entries) for name, entries in whole.items() if f"postfix:mapping:{name}" not in made.carried}
+    used = imported_tables.carry(made, given, config, tables, domains)
+    for name, entries in whole.items():
+        theirs = f"postfix:mapping:{name}"
+        if name not in tables:
+            config.pop(name, None)
+        elif name not in config:
+            made.leave(theirs, f"no postfix:config:{name} says that it is used; misspelt?")
+        elif not made.has_no_place(theirs):
+            rest = ", others" if tables[name] != entries else ""
+            _table(made, name, f"{theirs}{rest}", str(config.pop(name)), tables[name], facts)
+    return used
 
 
 # Parameters that are a key of the site's.
 PARAMETERS = ("myhostname", "mynetworks", "smtpd_tls_auth_only", "smtpd_tls_chain_files")
 
 
-def _parameter(made: _Import, theirs: str, name: str, text: str) -> None:
+def _parameter(made: imported.Import, theirs: str, name: str, text: str) -> None:
     """Carry one of ``PARAMETERS``."""
     if name == "myhostname":
         made.carry(theirs, {"hostname": text})
@@ -205,28 +155,11 @@ def _parameter(made: _Import, theirs: str, name: str, text: str) -> None:
 
 
 def _table(
-    made: _Import, name: str, value: str, entries: dict[str, str], facts: Mapping[str, Any], domains: list[str]
+    made: imported.Import, name: str, theirs: str, value: str, entries: dict[str, str], facts: Mapping[str, Any]
 ) -> None:
-    """Carry a table. What transport_maps says of the site's own domains is where its mail is delivered."""
-    theirs = f"postfix:mapping:{name}"
+    """Carry a table of which no key of the site's is made, or what is left of one, behind smtpout's own."""
     prefix = "proxy:" if value.startswith("proxy:") else ""
     of_type, _, path = value.removeprefix("proxy:").rpartition(":")
-    if name == "transport_maps":
-        hops = {domain: entries.pop(domain) for domain in domains if domain in entries}
-        if hops:
-            usual = Counter(hops.values()).most_common(1)[0][0]
-            unusual = {domain: hop for domain, hop in hops.items() if hop != usual}
-            made.carry(theirs, {"delivery:nexthop": usual, **({"delivery:domains": unusual} if unusual else {})})
-        for domain in domains:
-            if domain not in hops:
-                made.leave(f"{theirs}, {domain}", "had no transport there; smtpout:delivery:nexthop has its mail now")
-        others = [domain for domain, hop in entries.items() if _is_route(domain, hop)]
-        if others:
-            ways = {domain: {"nexthop": entries.pop(domain)} for domain in others}
-            made.carry(f"{theirs}, other domains", {"routes": ways})
-        if not entries:
-            return
-        theirs = f"{theirs}, others"
     file = re.sub(r"[^A-Za-z0-9_-]+", "_", path.rpartition("/")[2]).strip("_-") or name
     file = "transport" if file == "transport_maps" else file
     own_type = "" if re.match(INDEXED, f"{of_type}:") else of_type
@@ -234,23 +167,18 @@ def _table(
     if "password" in name:
         table["secret"] = True
     reference = f"{prefix}{own_type or facts['map_type']}:{facts['directory']}/{file}"
-    if name == "transport_maps":
-        reference = f"{facts['map_type']}:{facts['directory']}/transport_maps, {reference}"
-    made.carry(theirs, {f"postfix:maps:{file}": table, f"postfix:main:{name}": reference})
+    beside = name in imported_tables.ALWAYS or theirs.endswith(", others")
+    made.carry(
+        theirs, {f"postfix:maps:{file}": table, f"postfix:main:{name}": {"append": reference} if beside else reference}
+    )
 
 
-def _is_route(domain: str, hop: str) -> bool:
-    """Tell whether an entry of transport_maps is of a domain, or of what is below one, and leads to a server."""
-    named = domain != routes.DEFAULT and not formats.problem("route", domain) and not formats.problem("nexthop", hop)
-    return named and hop.partition(":")[0] not in routes.NOWHERE
-
-
-def _services(made: _Import, given: Mapping[str, Any], stock: Mapping[str, Any]) -> None:
+def _services(made: imported.Import, given: Mapping[str, Any], stock: Mapping[str, Any]) -> None:
     """Carry master.cf, where it differs from smtpout's."""
     master = given.get("master_config", {}) if given.get("manage_master_config", True) else {}
     wanted = dict(master.get("services", {}))
     if master.get("enable_submission"):
-        arguments = [f"-o {name}={_text(value)}" for name, value in master.get("submission", {}).items()]
+        arguments = [f"-o {name}={imported.text(value)}" for name, value in master.get("submission", {}).items()]
         wanted.setdefault("submission", {"args": arguments})
     for key, service in wanted.items():
         theirs = f"postfix:master_config:services:{key}"
@@ -265,7 +193,7 @@ def _services(made: _Import, given: Mapping[str, Any], stock: Mapping[str, Any])
 
 
 def _service(
-    made: _Import, theirs: str, name: str, service: Mapping[str, Any], stock: Mapping[str, Any] | None
+    made: imported.Import, theirs: str, name: str, service: Mapping[str, Any], stock: Mapping[str, Any] | None
 ) -> None:
     """Carry one service: of a stock one what differs, of another all of it."""
     said = {column: _column(service[column]) for column in COLUMNS if column in service}
@@ -294,11 +222,11 @@ def _service(
         made.same.append(theirs)
 
 
-def _opendkim(made: _Import, given: Mapping[str, Any]) -> None:
+def _opendkim(made: imported.Import, given: Mapping[str, Any]) -> None:
     """Carry the signer's options and keys; a domain has one key here."""
     conf, ours = given.get("conf", {}), _template(made.formula, "opendkim/opendkim.conf.jinja")
     for name, value in conf.items():
-        theirs, text = f"opendkim:conf:{name}", _text(value)
+        theirs, text = f"opendkim:conf:{name}", imported.text(value)
         if _same(ours, name, text):
             made.same.append(theirs)
         elif name == "Selector":
@@ -318,13 +246,13 @@ def _opendkim(made: _Import, given: Mapping[str, Any]) -> None:
     made.leave_rest("opendkim:privateKey", given.get("privateKey", {}), {"key"})
 
 
-def _clamav(made: _Import, given: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+def _clamav(made: imported.Import, given: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Carry clamd's and freshclam's options; where signatures come from are keys of the site's."""
     for daemon in ("clamd", "freshclam"):
         ours = _template(made.formula, f"clamav/{daemon}.conf.jinja")
         for name, value in given.get(daemon, {}).get("config", {}).items():
             theirs, items = f"clamav:{daemon}:config:{name}", value if isinstance(value, (list, tuple)) else [value]
-            texts = [{"true": "yes"}.get(_text(item).lower(), _text(item)) for item in items]
+            texts = [{"true": "yes"}.get(imported.text(item).lower(), imported.text(item)) for item in items]
             if daemon == "freshclam" and name in made.known["signatures"]:
                 made.carry(theirs, {f"clamav:signatures:{made.known['signatures'][name]}": texts})
             elif str(value).lower() == "false":
@@ -335,11 +263,6 @@ def _clamav(made: _Import, given: Mapping[str, Any], facts: Mapping[str, Any]) -
                 made.carry(theirs, {f"clamav:{daemon}:{name}": texts if len(texts) > 1 else _kept(value, texts[0])})
         made.leave_rest(f"clamav:{daemon}", given.get(daemon, {}), {"config"})
     made.leave_rest("clamav", given, {"clamd", "freshclam"})
-
-
-def _keys(ours: str) -> list[str]:
-    """Return the keys of a path; below postfix:master a service is one, 127.0.0.1:25/inet, colon and all."""
-    return ours.split(":", 2 if ours.startswith("postfix:") else -1)
 
 
 def _template(formula: Documents, name: str, separator: str = " ") -> dict[str, str | None]:
@@ -355,33 +278,14 @@ def _same(ours: Mapping[str, str | None], name: str, text: str) -> bool:
     return text == next((value for option, value in ours.items() if option.lower() == name.lower()), None)
 
 
-def _text(value: Any) -> str:
-    """Return a value on one line: lists and folded lines are what their templates break into several."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_text(item).rstrip(",") for item in value)
-    return " ".join(str(value).split())
-
-
 def _kept(value: Any, text: str) -> Any:
     """Return a number as it is, and of anything else the text that it is written as."""
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else text
 
 
-def _words(value: Any) -> list[str]:
-    return [word for word in re.split(r"[\s,]+", _text(value)) if word]
-
-
-def _entries(data: Any) -> dict[str, str]:
-    """Return a table's entries: theirs are a mapping, or a list of mappings where the order counts."""
-    pairs = data.items() if isinstance(data, Mapping) else (pair for item in data for pair in item.items())
-    return {str(key): _text(value) for key, value in pairs}
-
-
 def _networks(text: str) -> Iterator[str]:
     """Yield the networks of a mynetworks, as the site's pillar has them: loopback is always there."""
-    for word in _words(text):
+    for word in imported.words(text):
         bare = re.sub(r"[\[\]]", "", word)
         try:
             network = ipaddress.ip_network(bare)

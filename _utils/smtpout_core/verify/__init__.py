@@ -189,9 +189,9 @@ def _others_routes(settings: dict[str, Any]) -> list[str]:
 
 def _served(settings: dict[str, Any], routes: Sequence[str]) -> str:
     """Return which servers of routes answer; what doesn't is asked again by Postfix, and its mail waits."""
-    served, silent = _asked(settings, routes[:ROUTES])
-    if silent:
-        raise Doubt("\n".join(silent))
+    served, silent, short = _asked(settings, routes[:ROUTES])
+    if silent or short:
+        raise Doubt("\n".join([*silent, *short]))
     return ", ".join(served) or "no route of the site's leads to a server"
 
 
@@ -207,25 +207,35 @@ def _outside(settings: dict[str, Any]) -> str:
         except RelayError as error:
             raise Doubt(f"mail to outside waits: {error}") from error
         return "DNS answers; only smtpout:verify:outside would show that port 25 is open outwards"
-    served, silent = _asked(settings, [f"{transport}:{place}" for place in places])
+    served, silent, short = _asked(settings, [f"{transport}:{place}" for place in places])
     if silent and not served:  # one is enough (postconf(5), relayhost)
         raise Doubt("\n".join(silent))
+    if short and (fixed or way["relayhost"]):  # of the many outside, each has limits of its own
+        raise Doubt("\n".join(short))
     return ", ".join(served) or f"{way['default_transport']} leads to no server"
 
 
-def _asked(settings: dict[str, Any], routes: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return which servers of routes greet, and what the others say; all are asked at once."""
+def _asked(settings: dict[str, Any], routes: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Return which servers of routes greet, what the others say, and what of clients' mail they don't take.
 
-    def ask(asked: nexthop.Target) -> tuple[str, str]:
+    All are asked at once.
+    """
+    promised = conf.values(settings["postfix"]["directory"], "message_size_limit", "smtputf8_enable")
+
+    def ask(asked: nexthop.Target) -> tuple[str, str, str]:
         try:
-            return nexthop.ask(asked.nexthop, asked.program, encrypted=asked.encrypted, login=asked.login), ""
+            found = nexthop.ask(asked.nexthop, asked.program, encrypted=asked.encrypted, login=asked.login)
         except RelayError as error:
-            return "", f"{asked.nexthop} doesn't take mail, which waits in the queue: {error}"
+            return "", f"{asked.nexthop} doesn't take mail, which waits in the queue: {error}", ""
+        less = "; ".join(nexthop.unkept(found.offers, promised))
+        told = f"{asked.nexthop} takes {less} (smtpout:postfix:main): what is taken beyond that bounces"
+        return found.where, "", told if less else ""
 
     targets = list(nexthop.targets(settings, routes))
     with ThreadPoolExecutor(max(1, len(targets))) as pool:
         found = list(pool.map(ask, targets))
-    return [served for served, _ in found if served], [fault for _, fault in found if fault]
+    served, silent, short = ([each[number] for each in found if each[number]] for number in range(3))
+    return served, silent, short
 
 
 def _risks(settings: dict[str, Any]) -> list[tuple[str, str]]:

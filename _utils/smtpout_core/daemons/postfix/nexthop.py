@@ -10,7 +10,7 @@ import re
 import smtplib
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from smtpout_core import packages
@@ -35,6 +35,13 @@ class Target(NamedTuple):
     program: str
     encrypted: bool
     login: bool = False
+
+
+class Served(NamedTuple):
+    """A host of a nexthop that serves, and what it offers for EHLO: parameters by keyword in lower case."""
+
+    where: str
+    offers: dict[str, str]
 
 
 class Nexthop(NamedTuple):
@@ -96,8 +103,8 @@ def targets(settings: dict[str, Any], routes: Iterable[str]) -> Iterator[Target]
             yield Target(nexthop, program, encrypted, known.get("login", False))
 
 
-def ask(nexthop: Nexthop, program: str, *, encrypted: bool, login: bool = False) -> str:
-    """Return which host of a nexthop serves.
+def ask(nexthop: Nexthop, program: str, *, encrypted: bool, login: bool = False) -> Served:
+    """Return which host of a nexthop serves, and what it offers, with TLS where it has that.
 
     :param nexthop: which.
     :param program: smtp or lmtp, which the transport runs.
@@ -109,12 +116,29 @@ def ask(nexthop: Nexthop, program: str, *, encrypted: bool, login: bool = False)
     for host in hosts(nexthop)[:HOSTS]:
         where = host if host.startswith("/") else f"{host}:{nexthop.port}"
         try:
-            _greeted(host, nexthop, program, encrypted, login)
+            offers = _greeted(host, nexthop, program, encrypted, login)
         except (OSError, UnicodeError, smtplib.SMTPException) as error:  # what is no name has no IDNA form
             faults.append(f"{where}: {error}")
         else:
-            return where
+            return Served(where, offers)
     raise RelayError("; ".join(faults) or f"{nexthop.host} has no host that takes mail")
+
+
+def unkept(offers: Mapping[str, str], promised: Mapping[str, str]) -> list[str]:
+    """Return what clients are offered that a server behind the relay has not: such mail is taken, and bounces later.
+
+    8BITMIME isn't among it, since what is signed leaves as it was signed (main.cf, disable_mime_output_conversion).
+
+    :param offers: the server's.
+    :param promised: of main.cf, ``message_size_limit`` and ``smtputf8_enable``.
+    """
+    told, ours = [], int(promised["message_size_limit"])
+    theirs = int(offers["size"]) if offers.get("size", "").isdigit() else 0  # none is without a limit (RFC 1870, 4)
+    if theirs and not 0 < ours <= theirs:
+        told.append(f"no message of over {theirs} bytes, and message_size_limit is {ours}")
+    if promised["smtputf8_enable"] == "yes" and "smtputf8" not in offers:
+        told.append("no SMTPUTF8, and smtputf8_enable is yes")
+    return told
 
 
 def hosts(nexthop: Nexthop) -> list[str]:
@@ -138,8 +162,8 @@ def hosts(nexthop: Nexthop) -> list[str]:
     return found
 
 
-def _greeted(host: str, nexthop: Nexthop, program: str, encrypted: bool, login: bool) -> None:
-    """Raise where a host doesn't greet well."""
+def _greeted(host: str, nexthop: Nexthop, program: str, encrypted: bool, login: bool) -> dict[str, str]:
+    """Return what a host offers; raise where it doesn't greet well."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # whom it trusts is Postfix's to say
     client: smtplib.SMTP
@@ -157,12 +181,12 @@ def _greeted(host: str, nexthop: Nexthop, program: str, encrypted: bool, login: 
         _good("EHLO", client.ehlo())
         if client.has_extn("starttls"):
             _good("STARTTLS", client.starttls(context=context))
+            _good("EHLO", client.ehlo())
         elif encrypted and not isinstance(client, smtplib.SMTP_SSL):
             raise smtplib.SMTPNotSupportedError("it offers no STARTTLS, without which it gets no mail")
-        if login:
-            client.ehlo_or_helo_if_needed()
-            if not client.has_extn("auth"):
-                raise smtplib.SMTPNotSupportedError("it offers no login, without which it may refuse mail for good")
+        if login and not client.has_extn("auth"):
+            raise smtplib.SMTPNotSupportedError("it offers no login, without which it may refuse mail for good")
+        return dict(client.esmtp_features)
 
 
 def _good(command: str, reply: tuple[int, bytes]) -> None:
