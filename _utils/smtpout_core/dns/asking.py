@@ -6,7 +6,7 @@ A resolver says who is authoritative, never what the records are: it remembers, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -167,13 +167,12 @@ class Asker:
         return Zone(rrset.name.to_text().lower(), tuple(servers))
 
     def _servers_of_own(self, name: str) -> tuple[Server, ...]:
-        inside = any(name == own or name.endswith(f".{own}") for own in self.own)
-        return self.servers if inside else ()
+        return self.servers if self.servers and any(each in self.own for each in _upward(name)) else ()
 
     async def _zone(self, name: str) -> Zone:
         """Return the zone that a name is in."""
         if own := self._servers_of_own(name):
-            return Zone(next(each for each in self.own if name == each or name.endswith(f".{each}")), own)
+            return Zone(next(each for each in _upward(name) if each in self.own), own)
         return await self._once(("zone", name), partial(self._found_zone, name))
 
     async def _found_zone(self, name: str) -> Zone:
@@ -240,6 +239,13 @@ class Asker:
 def absolute(name: str) -> str:
     """Return a name in lower case with the root's dot."""
     return name.lower().rstrip(".") + "."
+
+
+def _upward(name: str) -> Iterator[str]:
+    """Yield a name, and those above it."""
+    while name:
+        yield name
+        name = name.partition(".")[2]
 
 
 def values(rrset: Any) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from smtpout_core.dns import hosts, records, sts
 from smtpout_core.dns.asking import Asker
 from smtpout_core.dns.found import ABSENT, MISSING, OK, STATES, WRONG, Finding
-from smtpout_core.dns.gates import FAILURES, Gates, library
+from smtpout_core.dns.gates import Gates, library
 from smtpout_core.dns.wanted import Wanted
 from smtpout_core.errors import RelayError
 
@@ -28,6 +28,8 @@ OF_DOMAINS: dict[str, Compare] = {
 }
 OF_RELAY: dict[str, Compare] = {"ptr": hosts.ptr, "helo": hosts.helo}
 KINDS = (*OF_DOMAINS, *OF_RELAY)
+AT_ONCE = 1000
+"""Records that are compared at once: many, so that they go on while some wait for a server that is silent."""
 EVERY = 2.0
 """Seconds between two words on how far it is."""
 
@@ -81,15 +83,21 @@ async def _compared(wanted: Wanted, way: Way, kinds: Collection[str], progress: 
     gates = Gates(way.port, way.seconds)
     resolvers = way.resolvers or gates.dns.resolver.Resolver().nameservers
     asker = Asker(gates, resolvers, wanted.domains, way.servers)
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def in_turn(compare: Compare, domain: str) -> list[Finding]:
+        async with places:
+            return await compare(asker, wanted, domain)
+
     work = [
-        asyncio.ensure_future(compare(asker, wanted, domain))
+        asyncio.ensure_future(in_turn(compare, domain))
         for kind, compare in OF_DOMAINS.items()
         for domain in wanted.domains
         if kind in kinds
     ]
     if wanted.hostname:
         work += [
-            asyncio.ensure_future(compare(asker, wanted, wanted.hostname))
+            asyncio.ensure_future(in_turn(compare, wanted.hostname))
             for kind, compare in OF_RELAY.items()
             if kind in kinds
         ]
@@ -100,9 +108,9 @@ async def _compared(wanted: Wanted, way: Way, kinds: Collection[str], progress: 
             seconds = time.monotonic() - began
             progress(f"{len(work) - len(waiting)} of {len(work)} compared, {gates.asked} questions, {seconds:.0f} s")
     silent = {
-        address: f"didn't answer {count} times by {by}"
+        address: f"didn't answer {count} questions by {by}, and was asked no more"
         for (address, by), count in gates.failed.items()
-        if count >= FAILURES
+        if gates.given_up(address, by)
     }
     findings = [finding for each in work for finding in each.result()]
     return Compared(findings, silent, gates.asked, time.monotonic() - began)

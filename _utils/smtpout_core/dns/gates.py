@@ -16,10 +16,11 @@ from smtpout_core import packages
 from smtpout_core.errors import RelayError
 
 AT_ONCE, AT_ONE_ADDRESS, AT_A_RESOLVER = 100, 10, 50
-PATIENCE = (1.5, 3.0)
+PATIENCE = (2.0, 4.0)
 """Seconds that a first and a second try wait."""
-FAILURES = 5
-"""In a row, after which an address is asked no more; more come of the questions that are under way."""
+FAILURES, FAILURES_OF_KNOWN = 5, 20
+"""Questions in a row without an answer, after which an address is asked no more: one that never answered, and one that
+did, which may be slow, or limit rates. More come of the questions that are under way."""
 PAYLOAD = 1232
 """Bytes of an answer by UDP that no path cuts into pieces (DNS flag day 2020)."""
 
@@ -55,6 +56,7 @@ class Gates:
         self.places = asyncio.Semaphore(AT_ONCE)
         self.of_address: dict[str, asyncio.Semaphore] = {}
         self.failed: Counter[tuple[str, str]] = Counter()
+        self.answered: set[tuple[str, str]] = set()
         self.ways: dict[str, str] = {}
         self.asked = 0
 
@@ -88,7 +90,7 @@ class Gates:
         dns = self.dns
         why = ""
         for patience in PATIENCE:
-            if self.failed[address, by] >= FAILURES:  # as it is when a place is free, not when one was asked for
+            if self.given_up(address, by):  # as it is when a place is free, not when one was asked for
                 raise Silence(f"doesn't answer by {by}")
             if (left := self.ends - time.monotonic()) <= 0:
                 raise Silence("wasn't asked any more: the time was up")
@@ -102,7 +104,7 @@ class Gates:
                             query, address, wait, self.port, ignore_unexpected=True, raise_on_truncation=True
                         )
             except dns.message.Truncated:
-                self.failed[address, by] = 0
+                self._answers(address, by)
                 raise
             except dns.exception.Timeout:
                 why = f"doesn't answer by {by}"
@@ -111,10 +113,19 @@ class Gates:
             except (dns.exception.DNSException, ValueError) as error:  # an answer, and none that can be read
                 raise Silence(f"answers what can't be read: {error or type(error).__name__}") from None
             else:
-                self.failed[address, by] = 0
+                self._answers(address, by)
                 return answer
-            self.failed[address, by] += 1
+        self.failed[address, by] += 1
         raise Silence(why)
+
+    def given_up(self, address: str, by: str) -> bool:
+        """Return whether an address is asked no more."""
+        known = (address, by) in self.answered
+        return self.failed[address, by] >= (FAILURES_OF_KNOWN if known else FAILURES)
+
+    def _answers(self, address: str, by: str) -> None:
+        self.failed[address, by] = 0
+        self.answered.add((address, by))
 
     def _no_way(self, address: str) -> str:
         """Return why an address can't be reached at all; no packet is sent for that."""
