@@ -82,7 +82,8 @@ async def _compared(wanted: Wanted, way: Way, kinds: Collection[str], progress: 
     began = time.monotonic()
     gates = Gates(way.port, way.seconds)
     resolvers = way.resolvers or gates.dns.resolver.Resolver().nameservers
-    asker = Asker(gates, resolvers, wanted.domains, way.servers)
+    signing = dict.fromkeys(key.domain for key in wanted.keys)
+    asker = Asker(gates, resolvers, {*wanted.domains, *signing, *filter(None, [wanted.hostname])}, way.servers)
     places = asyncio.Semaphore(AT_ONCE)
 
     async def in_turn(compare: Compare, domain: str) -> list[Finding]:
@@ -92,7 +93,7 @@ async def _compared(wanted: Wanted, way: Way, kinds: Collection[str], progress: 
     work = [
         asyncio.ensure_future(in_turn(compare, domain))
         for kind, compare in OF_DOMAINS.items()
-        for domain in wanted.domains
+        for domain in (signing if kind == "dkim" else wanted.domains)
         if kind in kinds
     ]
     if wanted.hostname:

@@ -31,8 +31,8 @@ class Key(NamedTuple):
 class Wanted(NamedTuple):
     """What is to be in DNS.
 
-    :param domains: that mail is sent from.
-    :param keys: every selector that isn't removed.
+    :param domains: that people send mail from.
+    :param keys: every selector that isn't removed; of the relay's own name, too, where it signs with that.
     :param addresses: that mail leaves from; none where ``no_addresses`` says why they aren't known.
     :param hostname: what the relay says in HELO; empty where another server gives mail to the world.
     :param restrict: whether keys are for mail only.
@@ -58,14 +58,15 @@ def wanted(settings: dict[str, Any], domains: Collection[str] = ()) -> Wanted:
     :raises RelayError: one isn't the site's.
     """
     signing = settings["opendkim"]["signing_keys"] if settings["opendkim"]["enabled"] else []
-    known = dict.fromkeys([*settings["domains"], *settings["signed_domains"], *(key["domain"] for key in signing)])
+    senders = [*settings["domains"], *settings["signed_domains"]]
+    known = dict.fromkeys([*senders, *(key["domain"] for key in signing)])
     chosen = [domain.lower() for domain in domains] or list(known)
     if others := [domain for domain in chosen if domain not in known]:
         raise RelayError(f"{', '.join(others)}: no domain that the site sends from; smtpout:domains has those")
     smart_host = bool(settings["postfix"]["smart_host"][1])
     addresses, why = _addresses(settings, smart_host)
     return Wanted(
-        tuple(chosen),
+        tuple(domain for domain in chosen if domain in senders),
         tuple(_key(key["domain"], key["selector"], key["path"]) for key in signing if key["domain"] in chosen),
         addresses,
         why,
@@ -85,25 +86,15 @@ def _addresses(settings: dict[str, Any], smart_host: bool) -> tuple[tuple[str, .
     """Return which addresses receivers see, and why none where nobody here can know."""
     say = "name them in smtpout:dns:addresses"
     if given := settings["dns"]["addresses"]:
-        return tuple(str(ipaddress.ip_address(address)) for address in given), ""
+        return tuple(given), ""
     if smart_host:
         return (), f"mail goes out by a smart host, whose addresses receivers see: {say}"
-    found = tuple(_bound(settings["postfix"]["main"])) or tuple(_of_routes())
+    found = tuple(_of_routes())
     public = tuple(address for address in found if ipaddress.ip_address(address).is_global)
     if public:
         return public, ""
     seen = f"{', '.join(found)} is no public address, so receivers see another" if found else "there is no way out"
     return (), f"{seen}: {say}"
-
-
-def _bound(main: dict[str, Any]) -> Iterator[str]:
-    """Yield what Postfix binds to as a client (postconf(5))."""
-    for name in ("smtp_bind_address", "smtp_bind_address6"):
-        if isinstance(value := main.get(name), str):
-            try:
-                yield str(ipaddress.ip_address(value.strip()))
-            except ValueError:
-                continue
 
 
 def _of_routes() -> Iterator[str]:
