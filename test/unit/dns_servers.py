@@ -69,11 +69,12 @@ class World:
         self.running = True
 
     def _open(self, address: str) -> None:
-        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        udp = socket.socket(family, socket.SOCK_DGRAM)
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         udp.bind((address, self.port))
         self.port = self.port or udp.getsockname()[1]
-        tcp = socket.socket()
+        tcp = socket.socket(family)
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         tcp.bind((address, self.port))
         tcp.listen(100)

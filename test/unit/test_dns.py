@@ -104,6 +104,16 @@ def test_an_address_that_there_is_no_way_to_is_not_asked_and_makes_nothing_unkno
     assert found.combined(said, lambda _: ("ok", "seen"), ("missing", "")) == ("ok", "seen")
 
 
+def test_every_address_of_a_server_is_asked_by_both_versions_of_ip() -> None:
+    old, new = HEAD + "ns AAAA ::1\nx TXT old\n", HEAD + "ns AAAA ::1\nx TXT new\n"
+    running = {"127.0.1.1": Behaviour({"a.test": new}), "::1": Behaviour({"a.test": old})}
+    said, _ = asked(running, lambda asker: asker.all("x.a.test", "TXT"))
+    assert {each.server: each.values for each in said} == {
+        "ns.a.test. (127.0.1.1)": ("new",),
+        "ns.a.test. (::1)": ("old",),
+    }
+
+
 def test_a_question_goes_to_each_server_once() -> None:
     servers = {"127.0.1.1": Behaviour({"a.test": HEAD + "x TXT here\n"})}
 

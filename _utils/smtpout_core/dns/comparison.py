@@ -83,7 +83,7 @@ async def _compared(wanted: Wanted, way: Way, kinds: Collection[str], progress: 
     gates = Gates(way.port, way.seconds)
     resolvers = way.resolvers or gates.dns.resolver.Resolver().nameservers
     signing = dict.fromkeys(key.domain for key in wanted.keys)
-    asker = Asker(gates, resolvers, {*wanted.domains, *signing, *filter(None, [wanted.hostname])}, way.servers)
+    asker = Asker(gates, resolvers, wanted.domains, way.servers)
     places = asyncio.Semaphore(AT_ONCE)
 
     async def in_turn(compare: Compare, domain: str) -> list[Finding]:
