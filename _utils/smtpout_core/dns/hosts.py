@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 
 from smtpout_core.dns.asking import Asker, absolute
-from smtpout_core.dns.found import ABSENT, MISSING, OK, UNSURE, WARNING, WRONG, Finding, Verdict, combined, worst
+from smtpout_core.dns.found import MISSING, OK, UNSURE, WARNING, WRONG, Finding, Verdict, combined, worst
 from smtpout_core.dns.records import judged_spf
 from smtpout_core.dns.said import HAS, NONE, UNKNOWN
 from smtpout_core.dns.wanted import Wanted
@@ -106,7 +106,7 @@ async def helo(asker: Asker, wanted: Wanted, domain: str) -> list[Finding]:
 
         found.append(combined(said, judge, (MISSING, f"no {kind} record")))
     text = await asker.all(domain, "TXT")
-    nothing: Verdict = (ABSENT, "no SPF record of its own")
+    nothing: Verdict = (OK, "no SPF record of its own")
     found.append(await judged_spf(asker, wanted, domain, text, nothing))
     return [Finding("helo", domain, name, *worst(found))]
 
