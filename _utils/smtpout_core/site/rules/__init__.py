@@ -14,6 +14,7 @@ from smtpout_core.site.rules import (
     clamav,
     clients,
     directory,
+    dns,
     identity,
     networks,
     opendkim,
@@ -26,7 +27,7 @@ from smtpout_core.site.rules.finding import MASKED, Site
 
 RULES = [
     rule
-    for room in (identity, networks, clients, directory, opendkim, agreed, clamav, postfix, routes, tls, promises)
+    for room in (identity, networks, clients, directory, opendkim, agreed, clamav, postfix, routes, tls, dns, promises)
     for rule in room.RULES
 ]
 
