@@ -20,7 +20,7 @@ FLOORS = [
     {"change"},
     {"directory", "guard"},
     {"daemons"},
-    {"promises"},
+    {"dns", "promises"},
     {"verify"},
 ]
 

@@ -60,6 +60,12 @@ def aliases(**led: Any) -> Callable[[dict[str, Any]], None]:
 
 
 CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
+    "dns": [
+        (
+            lambda site: site.update(dns={"hours": 24}, watch={"enabled": False}),
+            "smtpout:dns:hours: 24 and smtpout:watch:enabled: false don't go together: it compares",
+        ),
+    ],
     "domains": [
         (room("domains"), "smtpout:domains"),
         (

@@ -63,6 +63,7 @@ def derived(
     made["limits"] |= limits.derived(site["limits"])
     made["postfix"] |= _relaying(site, made, services, facts["postfix"])
     made["postfix"]["restrictions"] = blocked.restrictions(made["postfix"], made["hostname"])
+    made["dns"]["addresses"] = _seen_by_receivers(site)
     made["firewall"]["services"] = _let_in(facts["firewall"]["services"], made["postfix"]["services"])
     made["selinux"] |= _labelled(made, grains)
     made["packages"] = _packages(site, made)
@@ -152,6 +153,21 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict
         and site["directory"]["senders"] != "any"
         and not SCRIPTS & {name.lower() for name in opendkim["options"]},
     }
+
+
+def _seen_by_receivers(site: dict[str, Any]) -> list[str]:
+    """Return the addresses that the pillar has for receivers to see, be it as what Postfix binds to (postconf(5))."""
+    bound = (site["postfix"]["main"].get(name) for name in ("smtp_bind_address", "smtp_bind_address6"))
+    found = site["dns"]["addresses"] or [each.strip(" []") for each in bound if isinstance(each, str)]
+    return list(dict.fromkeys(str(ipaddress.ip_address(each)) for each in found if _is_address(each)))
+
+
+def _is_address(written: str) -> bool:
+    try:
+        ipaddress.ip_address(written)
+    except ValueError:
+        return False
+    return True
 
 
 def _login_settings(saslauthd: dict[str, Any]) -> dict[str, str]:

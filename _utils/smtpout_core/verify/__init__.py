@@ -16,6 +16,7 @@ from smtpout_core.daemons.limits import daemon as limits_daemon
 from smtpout_core.daemons.postfix import conf, nexthop, sources
 from smtpout_core.daemons.watch import record
 from smtpout_core.directory import ask
+from smtpout_core.dns import kept
 from smtpout_core.errors import Doubt, RelayError
 from smtpout_core.host import Host
 from smtpout_core.site import addresses
@@ -119,6 +120,9 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
     if settings["watch"]["enabled"]:
         look = partial(record.seen, settings["watch"]["minutes"], record.PATH)
         asked.append(Check("the relay is looked at between applies", record.TIMER, look, own=False))
+    if "hours" in settings["dns"]:
+        compared = partial(kept.seen, settings["dns"]["hours"], kept.PATH)
+        asked.append(Check("DNS says what the site's mail needs", "", compared, own=False))
     asked.append(Check("the directory answers as the pillar says", "", partial(_directory, settings), own=False))
     return asked
 

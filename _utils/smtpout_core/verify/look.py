@@ -10,6 +10,7 @@ from pathlib import Path
 from smtpout_core import verify
 from smtpout_core.change.memory import Memory
 from smtpout_core.daemons.watch import daemon, record
+from smtpout_core.dns import kept
 from smtpout_core.host import Host
 
 # What stands before a line of the journal (sd-daemon(3)).
@@ -36,6 +37,7 @@ def main() -> int:
     before, look = record.read(record.PATH), record.Look(time.time(), checks)
     record.write(look, record.PATH)
     _tell(before, look)
+    kept.renew(known["site"], kept.PATH, _say)
     return 1 if look.in_state("failed") else 0
 
 

@@ -209,8 +209,9 @@ def key_matches_record(
     :raises RelayError: there is no usable private key, or no one record that is usable: none, several,
         revoked, unreadable, not for mail (:mod:`smtpout_core.daemons.opendkim.record` says which).
     """
-    if record is None:
-        record = records.published(domain, selector, nameserver, port, timeout)
+    if record is None:  # quotation marks in what DNS has are published with it, and no receiver takes them off
+        value = records.published(domain, selector, nameserver, port, timeout)
+        return records.held(records.name(domain, selector), value) == key_info(path)["public"]
     return records.public_key(domain, selector, record) == key_info(path)["public"]
 
 

@@ -40,10 +40,19 @@ def zone_text(domain: str, selector: str, value: str) -> str:
     :param selector: likewise.
     :param value: The record's value, in one piece.
     """
-    head, mark, key = value.partition("p=")
-    strings = [head] + [(mark + key)[start : start + 255] for start in range(0, len(mark + key), 255)]
+    return text(name(domain, selector), value)
+
+
+def text(where: str, value: str) -> str:
+    """Return a TXT record as a zone file has it, in strings of at most 255 bytes (RFC 1035, section 3.3).
+
+    :param where: its name.
+    :param value: in one piece. A key begins a string of its own.
+    """
+    head, mark, key = value.partition("p=") if value.startswith("v=DKIM1") else ("", "", value)
+    strings = [*filter(None, [head]), *((mark + key)[start : start + 255] for start in range(0, len(mark + key), 255))]
     quoted = "\n\t".join(f'"{string}"' for string in strings)
-    return f"{name(domain, selector)} IN TXT ( {quoted} )"
+    return f"{where} IN TXT ( {quoted} )"
 
 
 def joined(record: str) -> str:
@@ -60,13 +69,22 @@ def public_key(domain: str, selector: str, record: str) -> str:
     :param domain: What the key signs as.
     :param selector: likewise.
     :param record: The record's value, or its text in zone-file form.
-    :raises RelayError: with the reason where a receiver would not verify mail with it: revoked, no key in
-        it, not RSA, not for mail, not for SHA-256 (RFC 6376, section 3.6.1).
+    :raises RelayError: as :func:`held`.
     """
-    text = joined(record)
-    where = name(domain, selector)
-    pairs = [part.partition("=") for part in text.split(";") if part.strip()]
-    tags = {tag.strip(): "".join(content.split()) for tag, _, content in pairs}
+    return held(name(domain, selector), joined(record))
+
+
+def held(where: str, text: str) -> str:
+    """Return the public key that a record holds as DNS has it, base64 of its DER form.
+
+    :param where: the record's name.
+    :param text: its value, in one piece.
+    :raises RelayError: with the reason where a receiver would not verify mail with it: a tag twice, revoked, no key in
+        it, not RSA, not for mail, not for SHA-256 (RFC 6376, sections 3.2 and 3.6.1).
+    """
+    tags = tags_of(text)
+    if tags is None:
+        raise RelayError(f"{where}: the record has a tag twice: {text}")
     for tag, usable in {"v": ["DKIM1"], "k": ["rsa"], "h": ["sha256"], "s": ["email", "*"]}.items():
         if tag in tags and not set(usable) & set(tags[tag].split(":")):
             raise RelayError(f"{where}: the record says {tag}={tags[tag]}, not {tag}={usable[0]}")
@@ -80,6 +98,13 @@ def public_key(domain: str, selector: str, record: str) -> str:
         raise RelayError(f"{where}: the record holds no readable RSA key: {text}")
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return base64.b64encode(key.public_bytes(*form)).decode()
+
+
+def tags_of(text: str) -> dict[str, str] | None:
+    """Return a record's tags, without the blanks in them; None where one is there twice (RFC 6376, section 3.2)."""
+    pairs = [part.partition("=") for part in text.split(";") if part.strip()]
+    tags = {tag.strip(): "".join(content.split()) for tag, _, content in pairs}
+    return tags if len(tags) == len(pairs) else None
 
 
 def published(domain: str, selector: str, nameserver: str | None = None, port: int = 53, timeout: float = 5) -> str:

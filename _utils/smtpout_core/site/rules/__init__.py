@@ -15,6 +15,7 @@ from smtpout_core.site.rules import (
     clamav,
     clients,
     directory,
+    dns,
     identity,
     limits,
     networks,
@@ -39,6 +40,7 @@ ROOMS = (
     routes,
     tls,
     limits,
+    dns,
     promises,
 )
 RULES = [rule for room in ROOMS for rule in room.RULES]
