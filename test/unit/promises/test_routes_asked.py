@@ -26,7 +26,7 @@ def partner(folder: Path, user: str = "-", password: str = "", *, tls: bool = Tr
     chain = folder / "chain.pem"
     if tls:
         certificate.create_self_signed(str(chain), "mx.partner.example")
-    with Partner(free_port(), folder / "kept", str(chain) if tls else "-", user, password) as server:
+    with Partner(str(free_port()), folder / "kept", str(chain) if tls else "-", user, password) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         yield server
         server.shutdown()
@@ -85,7 +85,7 @@ def test_a_smart_host_takes_mail_to_outside(site: Callable[..., Site], tmp_path:
 def test_a_server_that_offers_no_login_is_told(tmp_path: Path) -> None:
     with partner(tmp_path) as server:
         where = nexthop.read(f"smtp:[127.0.0.1]:{server.server_address[1]}")
-        assert nexthop.ask(where, "smtp", encrypted=True) == f"127.0.0.1:{server.server_address[1]}"
+        assert nexthop.ask(where, "smtp", encrypted=True).where == f"127.0.0.1:{server.server_address[1]}"
         with pytest.raises(RelayError, match="it offers no login"):
             nexthop.ask(where, "smtp", encrypted=True, login=True)
     with partner(tmp_path, *LOGIN.values()) as server:
