@@ -24,7 +24,7 @@ from smtpout_core.daemons.limits import asking as limits
 from smtpout_core.daemons.postfix import aside, conf
 from smtpout_core.daemons.postfix.aside import Entry, Places
 from smtpout_core.errors import RelayError
-from smtpout_core.promises import filters, handing, leaving
+from smtpout_core.promises import filters, handing, leaving, pace
 from smtpout_core.promises.handing import Handed
 from smtpout_core.promises.promise import SERVERS, SUBMISSION, SUBMISSIONS
 from smtpout_core.site.rules.postfix import port
@@ -44,13 +44,6 @@ OPEN = {
 }
 # Old milters' sockets are another's; the log is heard here.
 OVERRIDES = {"maillog_file": "", "in_flow_delay": "0", "stress": "", "cyrus_sasl_config_path": "/tmp/sasl"}
-LONG = 60  # seconds between two messages to a destination, beyond which a site's mail waits rather than is throttled
-SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}  # postconf(5), of a time
-PER_SERVICE = {
-    "destination_recipient_limit": "1",
-    "destination_rate_delay": "0s",
-    "initial_destination_concurrency": "20",
-}
 
 # In the namespaces: what others listen on in Postfix's queue is let through, clients have names, /tmp is the trial's.
 BEFORE = """
@@ -252,10 +245,7 @@ def _changed(
             if entry.program in leaving.PROGRAMS:
                 made.append(str(new._replace(name=handing.client(entry.name))))
             new = new._replace(unpriv="n", processes="20", command=command)
-            names = (entry.name, leaving.client(entry.name), handing.client(entry.name))
-            overrides |= {f"{each}_{name}": value for each in names for name, value in PER_SERVICE.items()}
-            kept = {f"{entry.name}_{name}" for name in PER_SERVICE if _shows(main, entry.name, name)}
-            overrides = {name: value for name, value in overrides.items() if name not in kept}
+            overrides |= pace.hastened(main, entry.name, (leaving.client(entry.name), handing.client(entry.name)))
         made.append(str(new))
         if entry.program == "smtpd" and new.name.startswith(aside.DOOR):
             chain.doors[f"{entry.name}/{entry.kind}"] = new.name
@@ -268,18 +258,6 @@ def _changed(
         spellings, own = _spellings(each["socket"]), f"unix:/tmp/{each['name']}"
         main, made = spellings.sub(own, main), [spellings.sub(own, text) for text in made]
     return main, made
-
-
-def _shows(main: str, service: str, name: str) -> bool:
-    """Tell whether a site's own value has to show here: none that qmgr(8) takes, or a wait that no mail is to have."""
-    for prefix in (service, "default"):
-        if found := re.findall(rf"(?m)^{re.escape(prefix)}_{name}[ \t]*=[ \t]*(.*)", main):
-            value = found[-1].strip()
-            number = re.fullmatch(r"(\d+)([smhdw]?)", value)
-            if number and name.endswith("_delay"):
-                return int(number[1]) * SECONDS[number[2]] > LONG
-            return not number and not value.startswith("$")
-    return False
 
 
 def _stand_in(doors: dict[str, str], master: list[Entry]) -> None:
