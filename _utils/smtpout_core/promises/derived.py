@@ -241,7 +241,7 @@ def everything(
                 for address in sample(list(site.shared))
             ],
             site.without_others,
-            ("directory:senders", "shared_addresses", "postfix:main", "postfix:master"),
+            ("directory:senders", "directory:delegates", "shared_addresses", "postfix:main", "postfix:master"),
             r"smtpd_sender_\w+|smtpd_(client|helo|recipient|relay)_restrictions",
         ),
         *(

@@ -195,7 +195,8 @@ class Posed:
         """Yield a user and an address of another's, and one that nobody has."""
         if not self.without_others:
             user = self.people[0]
-            others = (each for person in self.people[1:] for each in person.addresses if each not in user.addresses)
+            others_only = (person for person in self.people[1:] if not person.delegates)
+            others = (each for person in others_only for each in person.addresses if each not in user.addresses)
             strange = [each for each in others if user.login.lower() not in map(str.lower, self.shared.get(each, ()))]
             yield from ((user, each) for each in strange[:1])
             yield user, f"{NOBODY}@{self.domains[0]}"

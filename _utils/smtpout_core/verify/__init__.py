@@ -60,6 +60,7 @@ def run(settings: dict[str, Any], host: Host) -> list[dict[str, str]]:
     if checks[-1]["state"] != "failed":  # the directory, which serves
         risks += logins.who_cannot_log_in(settings)
         risks += logins.who_cannot_send(settings) if settings["directory"]["senders"] != "any" else []
+        risks += logins.who_is_no_delegate(settings)
     return checks + [{"check": check, "state": "warning", "seen": seen} for check, seen in risks]
 
 

@@ -436,6 +436,15 @@ def test_a_shared_address_is_for_who_is_named_and_for_nobody_else(site: Callable
         assert {each.login for each in made[name].promise.questions if each.sender == address} == logins
 
 
+def test_nobody_is_asked_with_the_address_of_a_user_who_names_delegates(site: Callable[..., Site]) -> None:
+    senders = []
+    for delegates in ("none", "cn"):  # whatever all of them have
+        made = site(directory={"delegates": delegates}).verdicts()["users_send_as_themselves"]
+        assert made.outcome is Outcome.KEPT, made.seen
+        senders.append({each.sender for each in made.promise.questions})
+    assert senders == [{"usuario02@domain02.dom", f"{derived.NOBODY}@domain01.dom"}, {f"{derived.NOBODY}@domain01.dom"}]
+
+
 def test_who_is_called_something_beyond_ascii_is_not_posed_as(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
