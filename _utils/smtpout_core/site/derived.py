@@ -60,7 +60,7 @@ def derived(
     made["saslauthd"]["defaults"] = _login_settings(made["saslauthd"])
     made["clamav"] |= _scanning(site, facts["clamav"])
     made["milters"] = _milters(made)
-    made["limits"] |= limits.derived(site["limits"])
+    made["limits"] |= limits.derived(site["limits"], site["clients"])
     made["postfix"] |= _relaying(site, made, services, facts["postfix"])
     made["postfix"]["restrictions"] = blocked.restrictions(made["postfix"], made["hostname"])
     made["dns"]["addresses"] = _seen_by_receivers(site)
