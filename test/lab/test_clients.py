@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ CLIENTS = [
     {"networks": [f"{PRINTER}/32"], "senders": ["scanner@domain01.dom"]},
     {"networks": [f"{APPLIANCE}/32"], "senders": ["@domain02.dom"], "outside": True, "tls": True},
 ]
+COPIERS = ("172.16.11.70", "172.16.11.71")
+LIMITED = {"networks": [f"{each}/32" for each in COPIERS], "senders": ["copier@domain01.dom"], "limit": 3}
 SERVERS = ["172.16.10.0/24", "172.16.11.50/32"]
 USER, OUTSIDE = "usuario01@domain01.dom", "somebody@outside.example"
 BY_TLS = mail.Entry(25, "starttls")
@@ -95,6 +98,42 @@ def test_a_user_logs_in_from_there_as_from_anywhere(clients: Applied) -> None:
         clients.lab, address=PRINTER, entry=mail.USERS, user="usuario01", sender=USER, recipients=[OUTSIDE]
     )
     assert answers[-1].code == 250, answers
+
+
+def test_clients_with_a_limit_are_counted_together_and_nobody_else(clients: Applied) -> None:
+    lab, relay = clients.lab, clients.lab.host("relay")
+    lab.set_pillar(changed({"clients": [*CLIENTS, LIMITED], "networks": SERVERS}))
+    said = clients.apply("a limit")
+    assert clients.failed("a limit") == {}
+    assert f"A trial of it kept {ASKED + 2} promises." in said[SITE]["comment"]
+    clients.apply("a limit again")
+    assert clients.changed("a limit again") == []
+    if (left := 3600 - int(relay.run(["date", "+%s"]).stdout) % 3600) < 60:
+        time.sleep(left)  # what is counted ends with the hour
+    answers = [message(clients, COPIERS[number % 2], "copier@domain01.dom") for number in range(5)]
+    assert [each.code for each in answers] == [250, 250, 250, 450, 450]
+    assert answers[-1].command == "DATA"
+    told = "this client, with all that share its limit, has had 3 of 3 messages this hour; it goes on at "
+    assert told in answers[-1].text
+    assert {message(clients, PRINTER, "scanner@domain01.dom").code for _ in range(4)} == {250}
+    user = mail.session(
+        lab, address=COPIERS[0], entry=mail.USERS, user="usuario01", sender=USER, recipients=[OUTSIDE],
+        message=mail.compose(USER, OUTSIDE),
+    )  # fmt: skip
+    assert user[-1].code == 250, user
+    seen = {each["check"]: each["seen"] for each in verify(lab, "ok")}
+    assert seen["what clients send is counted"] == "1 entries of clients have sent today, 1 of them more than they may"
+    relay.run(["systemctl", "stop", "smtpout-policy.socket", "smtpout-policy.service"])
+    assert message(clients, COPIERS[0], "copier@domain01.dom").code == 250, "nobody counts, and mail passes"
+    relay.run(["systemctl", "start", "smtpout-policy.socket", "smtpout-policy.service"])
+    assert message(clients, COPIERS[0], "copier@domain01.dom").code == 450, "what was counted is kept"
+
+
+def message(relay: Applied, address: str, sender: str) -> mail.Answer:
+    """Return the last answer to a client's whole message."""
+    return mail.session(
+        relay.lab, address=address, sender=sender, recipients=[USER], message=mail.compose(sender, USER)
+    )[-1]
 
 
 def test_what_was_hardly_meant_is_told(clients: Applied) -> None:

@@ -14,11 +14,13 @@ from lab.conftest import Applied
 
 PEOPLE = {name: f"{name.replace(' ', '.')}@domain01.dom" for name in ("juan perez", "juan", "tecnico")}
 PEOPLE["perez"] = "don.perez@domain01.dom"
+MODIFY = ["ldapmodify", "-x", "-H", "ldap://172.16.11.63", "-w", "Adm1n-of-the-lab", "-D"]
 GROUPS = {
     "Soporte Tecnico": "soporte.tecnico@domain01.dom",
     "ventas": "ventas@domain01.dom",
     "avisos": "juan+avisos@domain01.dom",
 }
+MEMBERS = {"ventas": "juan", "Soporte Tecnico": "ventas,juan perez", "avisos": "tecnico"}
 
 # What users type for each way to log in; a name of two words can't be compared, and its user can't send.
 LOGINS: dict[str, dict[str, str]] = {
@@ -41,6 +43,8 @@ def people(relay_of: Any) -> Iterator[Applied]:
         )
     for name, address in GROUPS.items():
         directory.run(["samba-tool", "group", "add", name, f"--mail-address={address}"])
+    for name, members in MEMBERS.items():
+        directory.run(["samba-tool", "group", "addmembers", name, members])
     yield applied
     for kind, names in (("user", PEOPLE), ("group", GROUPS)):
         for name in names:
@@ -142,10 +146,6 @@ def test_who_sends_with_an_address_sends_with_its_extensions_but_for_those_that_
 
 def test_a_groups_members_send_with_its_address_and_those_of_groups_within_it(people: Applied) -> None:
     """A member named "juan perez" has neither word's user send, and a group's own name nobody."""
-    directory = people.lab.host("directory")
-    members = {"ventas": "juan", "Soporte Tecnico": "ventas,juan perez", "avisos": "tecnico"}
-    for group, names in members.items():
-        directory.run(["samba-tool", "group", "addmembers", group, names])
     apply(people, {"directory": {"delegates": "group_members"}, "shared_addresses": {GROUPS["ventas"]: ["perez"]}})
     seen = {(user, address): sends(people, user, address) for user in ("juan", "perez", "tecnico") for address in
             [*PEOPLE.values(), *GROUPS.values()]}  # fmt: skip
@@ -163,6 +163,37 @@ def test_a_groups_members_send_with_its_address_and_those_of_groups_within_it(pe
         PEOPLE["juan"],
         GROUPS["ventas"],
         GROUPS["Soporte Tecnico"],
+    }
+
+
+def test_whom_a_mailbox_or_a_group_names_as_its_delegates_sends_with_its_address(people: Applied) -> None:
+    """Beside a group's members; neither the words of a delegate's name do, nor a delegate's own delegates.
+
+    Exchange's publicDelegates isn't in the directory's schema; secretary (RFC 4524) is, and holds names (DNs) as well.
+    """
+    directory, base = people.lab.host("directory"), "CN=Users,DC=domain01,DC=dom"
+    named = {"tecnico": ("juan", "juan perez"), "avisos": ("perez", "ventas"), "juan": ("perez",)}
+    for entry, those in named.items():
+        lines = [f"dn: CN={entry},{base}", "changetype: modify", "replace: secretary"]
+        lines += [f"secretary: CN={name},{base}" for name in those]
+        directory.run([*MODIFY, f"cn=administrator,{base}"], input="\n".join([*lines, ""]))
+    ways: list[str | list[str]] = ["secretary", ["group_members", "secretary"]]
+    for delegates in ways:
+        apply(people, {"directory": {"delegates": delegates}})
+        seen = {(user, address): sends(people, user, address) for user in ("juan", "perez", "tecnico") for address in
+                [*PEOPLE.values(), *GROUPS.values()]}  # fmt: skip
+        own = {(user, PEOPLE[user]) for user in ("juan", "perez", "tecnico")}
+        own |= {("juan", PEOPLE["tecnico"]), ("perez", GROUPS["avisos"]), ("perez", PEOPLE["juan"])}
+        if "group_members" in delegates:
+            own |= {("juan", GROUPS["ventas"]), ("juan", GROUPS["Soporte Tecnico"]), ("tecnico", GROUPS["avisos"])}
+        assert {each for each, code in seen.items() if code == 250} == own
+        assert set(seen.values()) == {250, 553}
+    why = f"CN=avisos,{base}, which has {GROUPS['avisos']}, has CN=perez,{base} in secretary"
+    assert people.lab.salt("smtpout_directory.senders", GROUPS["avisos"])["perez"] == [why]
+    assert set(people.lab.salt("smtpout_directory.addresses", "perez")) == {
+        PEOPLE["perez"],
+        PEOPLE["juan"],
+        GROUPS["avisos"],
     }
 
 

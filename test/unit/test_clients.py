@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from minions import Settings
+from smtpout_core.daemons.limits import daemon
 from smtpout_core.promises import derived
 
 PRINTER = {"networks": ["172.16.30.0/24"], "senders": ["Scanner@Domain01.dom"]}
@@ -48,6 +50,42 @@ def test_a_client_is_told_of_some_of_many_addresses(made: Made) -> None:
     senders = [f"device{number}@domain01.dom" for number in range(5)]
     whom = made({**PRINTER, "senders": senders})["clients"][0]["whom"]
     assert whom == "device0@domain01.dom, device1@domain01.dom, device2@domain01.dom and 2 more"
+
+
+LIMITED = {**PRINTER, "limit": 200}
+
+
+def test_who_is_counted_is_a_table_and_the_service_is_told_how_much(made: Made) -> None:
+    found = made(PRINTER, {"networks": ["172.16.31.7/32", "2001:DB8:0::/64"], "senders": ["@domain02.dom"], "limit": 5})
+    assert found["valid"], found["errors"]
+    table = found["postfix"]["maps"]["clients_limited"]
+    assert table["entries"] == [["172.16.31.7/32", "clients_limited"], ["2001:db8::/64", "clients_limited"]]
+    assert (found["limits"]["enabled"], found["limits"]["of_logins"]) == (True, False)
+    assert "python3" in found["packages"]
+    told = json.loads(daemon.known(found))
+    assert told["clients"] == [{"networks": ["172.16.31.7/32", "2001:db8::/64"], "messages": 5}]
+    assert told["accounts"] == "", "nobody asks whose a login is"
+    assert "clients_are_limited" in {each.name for each in derived.everything(found)}
+
+
+def test_without_a_limit_nobody_is_counted(made: Made) -> None:
+    found = made(PRINTER)
+    assert found["limits"]["enabled"] is False
+    assert "clients_limited" not in found["postfix"]["maps"]
+    assert "clients" not in json.loads(daemon.known(made(PRINTER, limits={"messages": {"hour": 1}})))
+
+
+@pytest.mark.parametrize("limit", [0, -1, "many", True, {"hour": 3}])
+def test_a_limit_is_a_number_of_messages(made: Made, limit: Any) -> None:
+    assert "smtpout:clients:0:limit" in "\n".join(made({**PRINTER, "limit": limit})["errors"])
+
+
+@pytest.mark.parametrize("name", ["smtpd_data_restrictions", "smtpd_restriction_classes", "clients_limited"])
+def test_a_parameter_that_hides_limits_is_refused(made: Made, name: str) -> None:
+    errors = made(PRINTER, {**LIMITED, "networks": ["172.16.31.7/32"]}, postfix={"main": {name: "permit"}})["errors"]
+    assert f'smtpout:postfix:main:{name}: "permit" hides what smtpout:clients:1:limit says; use prepend or append' in (
+        errors
+    )
 
 
 WRONG: dict[str, tuple[list[dict[str, Any]], str]] = {

@@ -299,10 +299,11 @@ def test_a_limit_that_means_nothing_is_refused(settings: Settings, site: dict[st
 
 def test_a_platform_without_a_python_for_it_has_none(site: dict[str, Any]) -> None:
     [(rule, _)] = [each for each in limits.RULES if each[0].__name__ == "_nobody_to_ask"]
-    given = {**site, "limits": {"messages": {}, "recipients": {}, "exceptions": {}}}
+    given = {**site, "clients": [{}, {"limit": 0}], "limits": {"messages": {}, "recipients": {}, "exceptions": {}}}
     assert list(rule(given, {"limits": {"packages": []}})) == []
     given["limits"]["messages"] = {"day": 1}
-    assert [path for path, _, _ in rule(given, {"limits": {"packages": []}})] == ["limits"]
+    given["clients"] = [{}, {"limit": 1}]
+    assert [path for path, _, _ in rule(given, {"limits": {"packages": []}})] == ["limits", "clients:1:limit"]
     assert list(rule(given, {"limits": {"python": "/usr/bin/python3"}})) == []
 
 

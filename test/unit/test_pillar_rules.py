@@ -159,6 +159,9 @@ CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
             "smtpout:shared_addresses: has no effect beside smtpout:directory:senders: any",
         ),
         (directory(senders="any", delegates="group_members"), "smtpout:directory:delegates: has no effect beside"),
+        (directory(senders="any", delegates="publicDelegates"), "smtpout:directory:delegates: has no effect beside"),
+        (directory(delegates=["none", "publicDelegates"]), "smtpout:directory:delegates"),
+        (directory(delegates="public delegates"), "is not none, group_members, an attribute's name"),
         (
             shared(**{"A@domain01.dom": ["b"], "a@domain01.dom": ["c"]}),
             "smtpout:shared_addresses:a@domain01.dom: is the same address as smtpout:shared_addresses:A@domain01.dom",

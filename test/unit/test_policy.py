@@ -173,6 +173,63 @@ def test_a_trial_counts_whom_it_poses_as_and_nobody_else(running: Running) -> No
     assert running.ask(client_address="203.0.113.99")[:9] == "450 4.7.1"
 
 
+CLIENTS = [
+    {"networks": ["172.16.30.0/24", "2001:db8:1::/64"], "messages": 2},
+    {"networks": ["172.16.31.7/32"], "messages": 1},
+]
+PRINTER = {"login": "", "policy_context": "clients", "client_address": "172.16.30.9"}
+
+
+def test_clients_of_an_entry_are_counted_together_and_apart_from_all_else(running: Running) -> None:
+    running.configure(clients=CLIENTS)
+    running.start()
+    others = {"client_address": "2001:db8:1::7"}
+    assert [running.ask(**PRINTER)[:9], running.ask(**PRINTER | others)[:9]] == ["DUNNO"] * 2
+    answer = running.ask(**PRINTER)
+    told = "450 4.7.1 this client, with all that share its limit, has had 2 of 2 messages this hour; it goes on at 20"
+    assert answer.startswith(told), answer
+    assert running.ask(**PRINTER | {"client_address": "172.16.31.7"}) == "DUNNO"
+    for address in ("172.16.29.9", "unknown", ""):
+        assert {running.ask(**PRINTER | {"client_address": address}) for _ in range(3)} == {"DUNNO"}
+    # Who logs in there is no client, and is counted once: as a login.
+    assert {running.ask(**PRINTER | {"login": "usuario01"}) for _ in range(5)} == {"DUNNO"}
+    assert [running.ask(client_address="172.16.30.9")[:5] for _ in range(3)] == ["DUNNO", "DUNNO", "450 4"]
+    status = asking.ping(running.socket)
+    assert [status[name] for name in ("accounts", "over", "clients", "clients_over")] == [1, 1, 2, 1]
+    said = running.end()
+    assert "<4>over the limit: clients=172.16.30.0/24,2001:db8:1::/64 client=172.16.30.9 messages hour 2 of 2" in said
+    running.configure(clients=CLIENTS[::-1])
+    running.start()
+    assert running.ask(**PRINTER)[:9] == "450 4.7.1", "counts outlive a restart and another order"
+
+
+def test_counts_of_before_there_were_limits_of_clients_are_read(running: Running) -> None:
+    running.state.write_text(json.dumps({"counts": {}, "names": {}}))
+    running.configure(clients=CLIENTS)
+    running.start()
+    assert asking.ping(running.socket)["trouble"] == []
+
+
+def test_a_trial_counts_a_client_that_calls_itself_spent_and_no_other(running: Running) -> None:
+    running.configure(clients=CLIENTS)
+    running.start("--over-from", "203.0.113.99", "--over-from", "2001:db8::99")
+    assert {running.ask(**PRINTER, helo_name="[172.16.30.9]") for _ in range(5)} == {"DUNNO"}
+    assert running.ask(**PRINTER, helo_name="[203.0.113.99]")[:9] == "450 4.7.1"
+    assert running.ask(**PRINTER | {"client_address": "192.0.2.1"}, helo_name="[203.0.113.99]") == "DUNNO"
+
+
+def test_administrators_are_told_of_clients_once_an_hour(tmp_path: Path) -> None:
+    site = tmp_path / "limits.json"
+    told = {"to": "root@relay.example", "from": "root@relay.example", "host": "relay.example"}
+    site.write_text(json.dumps({**SITE, "clients": CLIENTS, "notice": told}))
+    policy, subjects = Policy(str(site), say=lambda *_: None), list[str]()
+    policy.notices.tell = lambda subject, _text: subjects.append(subject)  # type: ignore[method-assign]
+    request = {"protocol_state": "DATA", "recipient_count": "1", **PRINTER, "client_address": "172.16.31.7"}
+    for _ in range(5):
+        policy.at_once(request)
+    assert subjects == ["172.16.31.7/32 sends more messages this hour than it may"]
+
+
 def test_a_fault_of_its_own_lets_mail_pass(running: Running) -> None:
     running.start()
     assert running.ask(recipient_count="many") == "DUNNO"

@@ -61,13 +61,39 @@ def entry(local: str, names: list[str]) -> str:
     return f"\n{person}{logins}mail: {local}@domain01.dom\n"
 
 
+# Whom a shared mailbox names, by the part of its address before the @. Each person is one of PEOPLE and NAMES, an owner
+# of a mailbox of their own included, whose delegates are nobody else's.
+ONE, TWO = f"uid=usuario01,ou=people,{BASE}", f"uid=usuario02,ou=people,{BASE}"
+DELEGATES = {
+    "one": [ONE],
+    "two": [ONE, TWO.upper()],
+    "divided": [f"cn={name},ou=people,{BASE}" for name in ("blank", "comma", "tab", "comma.and.blank", "plain")],
+    "a.group": [f"cn=perez,ou=people,{BASE}", f"ou=people,{BASE}"],
+    "chained": [f"cn=two,ou=people,{BASE}", f"cn=gone,ou=people,{BASE}"],
+    "odd": [f"cn=josé \\3Cpérez\\3E\\2C sr,ou=people,{BASE}", ONE],
+    "many": [*(f"cn=gone{number},ou=people,{BASE}" for number in range(19)), ONE, TWO],
+}
+
+
+def mailbox(local: str, delegates: list[str]) -> str:
+    """Return a mailbox in LDIF that nobody logs in at, with its delegates."""
+    dn = f"dn: cn={local},ou=people,{BASE}\nobjectClass: groupOfNames\nobjectClass: extensibleObject\ncn: {local}\n"
+    names = "".join(f"member:: {base64.b64encode(name.encode()).decode()}\n" for name in delegates)
+    return f"\n{dn}mail: {local}@domain01.dom\n{names}"
+
+
 @pytest.fixture(scope="module")
 def slapd() -> Iterator[Slapd]:
     shared = entry("shared", ["maria"]) + entry("shared2", ["jose luis"]).replace("shared2@", "shared@")
+    odd = entry("odd.one", ["pepe"])
+    for key, value in (("dn", DELEGATES["odd"][0]), ("cn", "josé <pérez>, sr")):
+        coded = base64.b64encode(value.encode()).decode()
+        odd = re.sub(f"^{key}: .*$", f"{key}:: {coded}", odd, flags=re.MULTILINE)
     group = f"\ndn: cn=perez,ou=people,{BASE}\nobjectClass: groupOfNames\nobjectClass: extensibleObject\n"
     group += f"mail: juan+perez@domain01.dom\ncn: perez\nuid: sales\nmail: sales@domain01.dom\nmember: {BASE}\n"
     by_mail = entry("m,n", ["mn"])
-    with running_slapd(PEOPLE + "".join(map(entry, NAMES, NAMES.values())) + shared + group + by_mail) as server:
+    people = PEOPLE + "".join(map(entry, NAMES, NAMES.values())) + shared + group + by_mail + odd
+    with running_slapd(people + "".join(map(mailbox, DELEGATES, DELEGATES.values()))) as server:
         yield server
 
 
@@ -107,11 +133,17 @@ def relay(slapd: Slapd, tmp_path_factory: pytest.TempPathFactory) -> Relay:
         owned = {**of, "query": "owner_filter", "result": "login_attributes"}
         existing = {**of, "query": "recipient_filter", "result": "result_attribute"}
         templates = Templates(settings, Host(cache_dir=str(tmp_path / "cache"), cache_file=modules["cp.cache_file"]))
+        delegating = {**of, "query": "delegating_filter", "result": "delegating", "format": "<%s>"}
+        delegate = {"purpose": "", "domains": [], "query": "delegate_filter", "result": "login_attributes"}
         texts = {
             path: templates.rendered(File(path, f"salt://smtpout/postfix/{source}.jinja", context=context)).text
             for path, source, context in (
                 (postfix["sender_map"], "ldap.cf", owned),
                 (postfix["recipient_map"], "ldap.cf", existing),
+                (postfix["delegating_map"], "ldap.cf", delegating),
+                (postfix["delegate_map"], "ldap.cf", delegate),
+                (postfix["delegate_first"], "delegates.regexp", {"first": True}),
+                (postfix["delegate_others"], "delegates.regexp", {"first": False}),
                 (postfix["sender_names"], "senders.regexp", {}),
                 ("/etc/postfix/main.cf", "main.cf", {}),
             )
@@ -356,6 +388,73 @@ def test_a_groups_members_own_its_address_as_accounts_alone(settings: Settings, 
 
 def test_a_directory_without_groups_that_have_addresses_is_told(slapd: Slapd, tmp_path: Path) -> None:
     *_, whole = ask.trials(minion(tmp_path, slapd.pillar(delegates="group_members"))["smtpout.settings"]())
+    with pytest.raises(RelayError, match="smtpout:directory:delegates: nobody below"):
+        whole.ask()
+
+
+# A directory that isn't Active Directory, in which an attribute of mailboxes holds whom they name.
+BY_ATTRIBUTE = {"login": "(&(objectClass=inetOrgPerson)(uid=%u))", "login_attribute": "uid", "delegates": "member"}
+
+
+@pytest.mark.parametrize(
+    ("local", "names"),
+    [
+        ("one", {"usuario01"}),
+        ("two", {"usuario01", "usuario02"}),
+        ("divided", {"juan"}),
+        ("a.group", set()),
+        ("chained", set()),
+        ("odd", {"usuario01", "pepe"}),
+        ("many", {"usuario01"}),
+        ("sales", set()),
+        ("plain", {"juan"}),
+    ],
+)
+def test_whom_an_addresss_entry_names_owns_it_as_an_account_alone(owners: Owners, local: str, names: set[str]) -> None:
+    assert owners(f"{local}@domain01.dom", **BY_ATTRIBUTE) == names
+    assert owners(f"{local}@domain01.dom", **BY_ATTRIBUTE | {"delegates": ["member", "owner"]}) == names
+    alone = {"juan"} if local == "plain" else set()
+    assert owners(f"{local}@domain01.dom", **BY_ATTRIBUTE | {"delegates": "none"}) == alone
+
+
+@pytest.mark.parametrize(
+    ("answer", "first", "others"),
+    [
+        (r"<cn=a>,<cn=b\, c>,<cn=d>", "cn=a", r"<cn=b\, c>,<cn=d>"),
+        (r"<cn=a \<b\>\, c>,<cn=d>", r"cn=a \<b\>\, c", "<cn=d>"),  # as Active Directory has it
+        (r"<cn=a \\>", r"cn=a \\", ""),
+        ("<cn=a>,cn=b>,<cn=c>", "", ""),
+        ("cn=a", "", ""),
+    ],
+)
+def test_names_of_delegates_are_parted_where_they_end(relay: Relay, answer: str, first: str, others: str) -> None:
+    settings, _ = relay(json.dumps(BY_ATTRIBUTE))
+    for which, expected in (("first", first), ("others", others)):
+        table = f"regexp:{settings['postfix']['directory']}/delegates-{which}.regexp"
+        asked = subprocess.run(["postmap", "-q", answer, table], check=False, capture_output=True, text=True)
+        assert (asked.stdout.rstrip("\n"), asked.stderr) == (expected, "")
+
+
+def test_delegates_are_told_with_their_reason(relay: Relay) -> None:
+    settings, _ = relay(json.dumps(BY_ATTRIBUTE))
+    two = f"cn=two,ou=people,{BASE}, which has two@domain01.dom, has"
+    assert senders.owners(settings, "two@domain01.dom") == {
+        "usuario01": [f"{two} {ONE} in member"],
+        "usuario02": [f"{two} {TWO} in member"],
+    }
+    assert set(senders.addresses(settings, "usuario02")) == {"two@domain01.dom"}
+    assert set(senders.addresses(settings, "Usuario01")) == {
+        f"{local}@domain01.dom" for local in ("usuario01", "one", "two", "odd", "many")
+    }
+    assert names.crowded(settings) == [f"cn=many,ou=people,{BASE}"]
+
+
+def test_an_attribute_that_names_nobody_is_told(slapd: Slapd, tmp_path: Path) -> None:
+    *_, whole = ask.trials(
+        minion(tmp_path, slapd.pillar(delegates=["member", "publicDelegates"]))["smtpout.settings"]()
+    )
+    whole.ask()
+    *_, whole = ask.trials(minion(tmp_path, slapd.pillar(delegates="publicDelegates"))["smtpout.settings"]())
     with pytest.raises(RelayError, match="smtpout:directory:delegates: nobody below"):
         whole.ask()
 

@@ -215,8 +215,10 @@ def _server_fault(server: str, site: dict[str, Any]) -> RelayError | None:
             _check_filter(connection, site, login, site["login_filter"])
             if site["senders"] != "any":
                 _check_filter(connection, site, "login_attribute", site["owner_filter"])
-            if site["delegates"] == "group_members":
+            if site["members_send"]:
                 _check_filter(connection, site, "delegates", site["group_filter"])
+            if site["delegating"]:
+                _check_filter(connection, site, "delegates", site["delegating_filter"])
     except RelayError as err:
         return err
     return None

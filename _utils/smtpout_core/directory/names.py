@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from smtpout_core.directory import ask
+from smtpout_core.site import searches
 
 
 def divided(settings: dict[str, Any], most: int = 1000) -> list[str]:
@@ -41,3 +42,16 @@ def shared(settings: dict[str, Any], most: int = 1000) -> list[str]:
     entries = ask.entries(settings, accounts, directory["login_attributes"], most)
     own = ({name.lower() for names in entry.values() for name in names} for entry in entries)
     return sorted(name for name, holders in Counter(name for names in own for name in names).items() if holders > 1)
+
+
+def crowded(settings: dict[str, Any], most: int = 1000) -> list[str]:
+    """Return the entries (DNs) that name more delegates than the relay looks at.
+
+    :param settings: the site's.
+    :param most: how many entries that name any are looked at.
+    :raises RelayError: no server serves.
+    """
+    delegating = settings["directory"]["delegating"]
+    entries = ask.found(settings, searches.filled(delegating), delegating, most) if delegating else []
+    most_of_one = settings["directory"]["most_delegates"]
+    return sorted(each.name for each in entries if sum(map(len, each.values.values())) > most_of_one)

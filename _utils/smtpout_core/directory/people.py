@@ -15,10 +15,11 @@ ENOUGH = 5
 
 
 class Person(NamedTuple):
-    """A user: the names that they log in with, and their addresses in the site's domains."""
+    """A user: the names that they log in with, their addresses in the site's domains, whether they name delegates."""
 
     logins: tuple[str, ...]
     addresses: tuple[str, ...]
+    delegates: bool = False
 
     @property
     def login(self) -> str:
@@ -41,18 +42,19 @@ def found(settings: dict[str, Any], domains: Iterable[str], named: Sequence[str]
     """
     directory = settings["directory"]
     names_in, addressed = directory["login_attributes"], searches.addressed(directory["recipient_filter"])
+    delegating = directory["delegating"]
     each_domain = [[f"{name}={before}*@{domain}" for name, before in addressed.items()] for domain in domains]
     people: dict[Person, None] = {}
     for wanted in [[f"{name}={before}{each}" for each in named for name, before in addressed.items()], *each_domain]:
         most = len(named) if wanted not in each_domain else ENOUGH
         there = "".join(f"({each})" for each in wanted)
         filter_ = f"(&{directory['account_filter'].replace('%%', '%')}(|{there}))"
-        for entry in ask.entries(settings, filter_, list({*names_in, *addressed}), most) if wanted else ():
+        for entry in ask.entries(settings, filter_, list({*names_in, *addressed, *delegating}), most) if wanted else ():
             of_entry = _addresses(entry, addressed, settings["domains"])
             addresses = tuple(each for each in dict.fromkeys(of_entry) if each.isascii())
             names = _names(entry, names_in)
             if names and addresses:
-                people[Person(names, addresses)] = None
+                people[Person(names, addresses, any(entry[each] for each in delegating))] = None
     return list(distinct(list(people)))
 
 

@@ -241,7 +241,7 @@ def everything(
                 for address in sample(list(site.shared))
             ],
             site.without_others,
-            ("directory:senders", "shared_addresses", "postfix:main", "postfix:master"),
+            ("directory:senders", "directory:delegates", "shared_addresses", "postfix:main", "postfix:master"),
             r"smtpd_sender_\w+|smtpd_(client|helo|recipient|relay)_restrictions",
         ),
         *(
@@ -260,7 +260,21 @@ def everything(
                     r"smtpd_(data_restrictions|restriction_classes|policy_\w+)|logins_limited",
                 )
             ]
-            if settings["limits"]["enabled"]
+            if settings["limits"]["of_logins"]
+            else []
+        ),
+        *(
+            [
+                Promise(
+                    "clients_are_limited",
+                    "A client that has sent as much as it may is put off",
+                    list(site.limited_clients()),
+                    site.without_users,
+                    ("clients", "postfix:main", "postfix:master"),
+                    r"smtpd_(data_restrictions|restriction_classes|policy_\w+)|clients_limited",
+                )
+            ]
+            if settings["limits"]["of_clients"]
             else []
         ),
         Promise(

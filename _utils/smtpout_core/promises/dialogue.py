@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from smtpout_core.daemons.postfix import aside
-from smtpout_core.promises.promise import SERVERS, Content, Question
+from smtpout_core.promises.promise import SERVERS, SPENT, Content, Question
 
 PATIENCE = 15.0
 """Seconds for a reply: Postfix may ask the directory, and a filter, before it."""
@@ -83,6 +83,8 @@ class _Client(aside.Session):
         self.first = f"PROXY TCP{address.version} {address} {at} 4242 25\r\n".encode()
         self.question, self.password = question, password
         self.name = f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
+        if question.spent:
+            self.name = f"[{SPENT[4]}]"
         super().__init__(timeout=PATIENCE)
         self._host = "relay"  # starttls() wants a name; the certificate is not compared with it
 

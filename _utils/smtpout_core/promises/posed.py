@@ -154,6 +154,15 @@ class Posed:
             if not each["outside"]:
                 yield Question(client, SERVERS, sender, OUTSIDE, End.REFUSED_FOR_GOOD, encrypted=encrypted)
 
+    def limited_clients(self) -> Iterator[Question]:
+        """Yield what clients send that have sent as much as they may."""
+        for client, each in self.clients:
+            for user in self.some(1) if each["limit"] else ():
+                yield Question(
+                    client, SERVERS, self.may_send(each), user.addresses[0], End.PUT_OFF, Content.PLAIN,
+                    encrypted=each["tls"], spent=True,
+                )  # fmt: skip
+
     def _others_than(self, client: dict[str, Any]) -> Iterator[str]:
         """Yield addresses that a client may not send with: one of the site's, one of others', and nobody's."""
         for address in (f"president@{self.domains[0]}", OUTSIDE, ""):
@@ -195,7 +204,8 @@ class Posed:
         """Yield a user and an address of another's, and one that nobody has."""
         if not self.without_others:
             user = self.people[0]
-            others = (each for person in self.people[1:] for each in person.addresses if each not in user.addresses)
+            others_only = (person for person in self.people[1:] if not person.delegates)
+            others = (each for person in others_only for each in person.addresses if each not in user.addresses)
             strange = [each for each in others if user.login.lower() not in map(str.lower, self.shared.get(each, ()))]
             yield from ((user, each) for each in strange[:1])
             yield user, f"{NOBODY}@{self.domains[0]}"

@@ -43,7 +43,8 @@ class Content(enum.Enum):
 
 
 SPENT = {4: "203.0.113.99", 6: "2001:db8::99"}
-"""Where a login comes from that has sent as much as it may: the trial's own policy service takes it so."""
+"""Where a login comes from that has sent as much as it may, and what a client calls itself that has: the trial's own
+policy service takes both so."""
 ANY = ("*", "*")
 """Any signer of the site's: a site may give the relay's own mail another author."""
 MESSAGES = (Content.PLAIN, Content.AWKWARD)
@@ -77,6 +78,7 @@ class Question:
     :param hidden: what no ``Received:`` of it says where it leaves.
     :param encrypted: whether the client begins TLS where it could do without.
     :param key: of the pillar, that it is asked for.
+    :param spent: whether the client is one that has sent as much as it may, which it calls itself by.
     :param refusable: whether a refusal in the dialogue is the site's to make, and only what is taken has to end so.
     """
 
@@ -95,6 +97,7 @@ class Question:
     hidden: tuple[str, ...] = ()
     encrypted: bool = False
     key: str = ""
+    spent: bool = False
     refusable: bool = False
 
     @property
@@ -123,6 +126,7 @@ class Question:
             logged,
             *ends,
             *(["by TLS"] if self.encrypted else []),
+            *(["has sent enough"] if self.spent else []),
             *written,
             *named,
         )

@@ -12,8 +12,8 @@ from typing import Any
 
 from smtpout_core.site.routes import forms
 
-SENDERS, OUTSIDE = "clients_senders", "clients_outside"
-"""Tables of which client meets which class: for its sender, and where it wants to send to outside."""
+SENDERS, OUTSIDE, LIMITED = "clients_senders", "clients_outside", "clients_limited"
+"""Tables of which client meets which class: for its sender, where it wants to send to outside, and who is counted."""
 SHOWN = 3
 """Addresses that a client is told of with whom it may send."""
 
@@ -30,6 +30,7 @@ def made(given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "senders": [sender.lower() for sender in client["senders"]],
             "outside": client.get("outside", False),
             "tls": client.get("tls", False),
+            "limit": client.get("limit", 0),
             "whom": whom(client["senders"]),
         }
         for number, client in enumerate(given, start=1)
@@ -50,6 +51,9 @@ def tables(clients: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for name, those in ((SENDERS, clients), (OUTSIDE, [each for each in clients if each["outside"]])):
         entries = [[network, each["name"]] for each in those for network in each["networks"]]
         found += [{"name": name, "type": "cidr", "entries": entries}] if entries else []
+    # One class for all of them: whose limit it is the service knows (site/limits.py).
+    entries = [[network, LIMITED] for each in clients if each["limit"] for network in each["networks"]]
+    found += [{"name": LIMITED, "type": "cidr", "entries": entries}] if entries else []
     return found
 
 

@@ -60,7 +60,7 @@ def derived(
     made["saslauthd"]["defaults"] = _login_settings(made["saslauthd"])
     made["clamav"] |= _scanning(site, facts["clamav"])
     made["milters"] = _milters(made)
-    made["limits"] |= limits.derived(site["limits"])
+    made["limits"] |= limits.derived(site["limits"], site["clients"])
     made["postfix"] |= _relaying(site, made, services, facts["postfix"])
     made["postfix"]["restrictions"] = blocked.restrictions(made["postfix"], made["hostname"])
     made["dns"]["addresses"] = _seen_by_receivers(site)
@@ -320,6 +320,10 @@ def _relaying(
         "sender_map": f"{directory}/senders-{slug}.ldap",
         "group_map": f"{directory}/groups-{slug}.ldap",
         "member_map": f"{directory}/members-{slug}.ldap",
+        "delegating_map": f"{directory}/delegating-{slug}.ldap",
+        "delegate_map": f"{directory}/delegates-{slug}.ldap",
+        "delegate_first": f"{directory}/delegates-first.regexp",
+        "delegate_others": f"{directory}/delegates-others.regexp",
         "sender_names": f"{directory}/senders-{slug}.regexp",
         "address_map": f"{directory}/addresses-{slug}.ldap",
         "address_header": f"{directory}/addresses.regexp",

@@ -35,6 +35,14 @@ DISABLED = "(userAccountControl:1.2.840.113556.1.4.803:=2)"
 MEMBERS = "(memberOf:1.2.840.113556.1.4.1941:={})"
 HOLDERS = "(member:1.2.840.113556.1.4.1941:={})"
 
+# An account by its name (DN), in Active Directory and elsewhere (RFC 5020). What a server doesn't know of the two is
+# neither true nor false (RFC 4511).
+NAMED = "(|(distinguishedName={0})(entryDN={0}))"
+
+# How many delegates of one entry are looked at: a Postfix table answers with all of them at once, and each has to be
+# asked for by itself.
+DELEGATES = 20
+
 # msExchRecipientTypeDetails of the mailboxes whose accounts Exchange disables: linked, shared, room, equipment, and the
 # last three where they lie in its cloud.
 MAILBOXES = (2, 4, 16, 32, 34359738368, 8589934592, 17179869184)
@@ -95,6 +103,8 @@ def derived(directory: dict[str, Any]) -> dict[str, Any]:
     # smtpd parts owners at commas and blanks. No filter finds blanks: OpenLDAP takes "(mail=* *)" for everybody, Samba
     # for nobody; they are left to a table behind this one (postfix/senders.regexp.jinja).
     whole = "".join(f"(!({each}=*,*))" for each in attributes)
+    ways = listed(directory["delegates"])
+    delegating = [each for each in ways if each not in ("none", "group_members")]
     return {
         # By which an account is known whose user logs in: in any of its forms (site/blocked.py).
         "named_attributes": attributes or list(compared(logged_in_by)),
@@ -112,7 +122,22 @@ def derived(directory: dict[str, Any]) -> dict[str, Any]:
         "group_filter": f"(&{_parenthesised(recipient_filter)}(objectClass=group))",
         "group_attribute": "distinguishedName",
         "member_filter": f"(&{accounts}{whole}{MEMBERS.format('%s')})",
+        "members_send": "group_members" in ways,
+        # Whoever an entry names, likewise: Postfix would follow those names to the delegates' own delegates.
+        "delegating": delegating,
+        "delegating_filter": f"(&{_parenthesised(recipient_filter)}{filled(delegating)})",
+        "delegate_filter": f"(&{accounts}{whole}{NAMED.format('%s')})",
+        "most_delegates": DELEGATES,
     }
+
+
+def filled(attributes: list[str], value: str = "*") -> str:
+    """Return what finds the entries that have a value in one of several attributes.
+
+    :param attributes: their names.
+    :param value: as a filter has it; any by itself.
+    """
+    return f"(|{''.join(f'({each}={value})' for each in attributes)})"
 
 
 def addressed(recipient_filter: str) -> dict[str, str]:

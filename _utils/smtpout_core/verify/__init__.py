@@ -60,6 +60,7 @@ def run(settings: dict[str, Any], host: Host) -> list[dict[str, str]]:
     if checks[-1]["state"] != "failed":  # the directory, which serves
         risks += logins.who_cannot_log_in(settings)
         risks += logins.who_cannot_send(settings) if settings["directory"]["senders"] != "any" else []
+        risks += logins.who_is_no_delegate(settings)
     return checks + [{"check": check, "state": "warning", "seen": seen} for check, seen in risks]
 
 
@@ -106,7 +107,8 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
     asked.append(Check("logins are checked", settings["saslauthd"]["service"], partial(logins.daemon, settings)))
     if settings["limits"]["enabled"]:
         seen = partial(limits.seen, settings)
-        asked.append(Check("what logins send is counted", f"{limits_daemon.UNIT}.service", seen))
+        who = "logins" if settings["limits"]["of_logins"] else "clients"
+        asked.append(Check(f"what {who} send is counted", f"{limits_daemon.UNIT}.service", seen))
     if "mail_is_handed_on" not in not_promised(settings):
         asked.append(Check("the delivery layer answers", "", partial(_delivery, settings), own=False))
         if others := _others_routes(settings):

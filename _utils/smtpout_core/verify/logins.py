@@ -33,5 +33,14 @@ def who_cannot_log_in(settings: dict[str, Any]) -> list[tuple[str, str]]:
     return [("users can log in with each of their names", seen)]
 
 
+def who_is_no_delegate(settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return that entries of the directory name more delegates than the relay looks at, if any do."""
+    if not (found := names.crowded(settings)):
+        return []
+    most = settings["directory"]["most_delegates"]
+    seen = f"{_some(found)} has more than {most} delegates, and the others can't; name fewer, or have a group send"
+    return [("delegates can send with the addresses of others", seen)]
+
+
 def _some(found: list[str]) -> str:
     return ", ".join(map(repr, found[:3])) + (", ..." if len(found) > 3 else "")

@@ -30,6 +30,7 @@ CLIENTS = [
     {"networks": ["172.16.30.0/24"], "senders": ["scanner@domain01.dom"], "tls": True},
     {"networks": ["172.16.31.7/32"], "senders": ["@domain02.dom", "alarm@device.example"], "outside": True},
 ]
+LIMITED = [{**each, "limit": 5} for each in CLIENTS]
 BLOCKED = {
     "logins": ["Usuario02@domain02.dom", "gone"],
     "senders": ["noisy@partner.example", "@bad.example"],
@@ -64,6 +65,10 @@ BROKEN = {
         "limits": LIMITS,
         **main(smtpd_data_restrictions={"prepend": "permit_sasl_authenticated"}),
     },
+    "clients_are_limited": {
+        "clients": LIMITED,
+        **main(smtpd_data_restrictions={"prepend": "check_client_access cidr:{{172.16.31.7 OK}}"}),
+    },
     "viruses_are_stopped": master("submission/inet", receive_override_options="no_milters"),
     "users_stay_private": master("submission/inet", cleanup_service_name="cleanup"),
     "mail_is_signed": main(non_smtpd_milters=""),
@@ -79,14 +84,16 @@ def test_the_pillar_knows_each_promise_by_its_sentence(settings: Settings) -> No
         name: known["description"].removesuffix(" Default, true.").partition(" (with")[0].rstrip(".")
         for name, known in schema["properties"]["promises"]["properties"].items()
     }
-    made = settings({**load("default")["smtpout"], "clients": CLIENTS, "blocked": BLOCKED, "limits": LIMITS})
+    made = settings({**load("default")["smtpout"], "clients": LIMITED, "blocked": BLOCKED, "limits": LIMITS})
     assert written == {each.name: each.sentence for each in derived.everything(made)}
     assert set(written) == set(BROKEN)
 
 
 @real
 @pytest.mark.parametrize(
-    "given", [{}, {"clients": CLIENTS, "limits": {"messages": {"day": 1}}}], ids=["as it is", "with clients and limits"]
+    "given",
+    [{}, {"clients": LIMITED, "limits": {"messages": {"day": 1}}}, {"clients": LIMITED}],
+    ids=["as it is", "with clients and limits", "with limits of clients alone"],
 )
 def test_a_right_site_keeps_all(site: Callable[..., Site], given: dict[str, Any]) -> None:
     verdicts = site(**given).verdicts()
@@ -434,6 +441,15 @@ def test_a_shared_address_is_for_who_is_named_and_for_nobody_else(site: Callable
     for name, logins in (("users_send", {"usuario02"}), ("users_send_as_themselves", {derived.NOBODY})):
         assert made[name].outcome is Outcome.KEPT, made[name].seen
         assert {each.login for each in made[name].promise.questions if each.sender == address} == logins
+
+
+def test_nobody_is_asked_with_the_address_of_a_user_who_names_delegates(site: Callable[..., Site]) -> None:
+    senders = []
+    for delegates in ("none", "cn"):  # whatever all of them have
+        made = site(directory={"delegates": delegates}).verdicts()["users_send_as_themselves"]
+        assert made.outcome is Outcome.KEPT, made.seen
+        senders.append({each.sender for each in made.promise.questions})
+    assert senders == [{"usuario02@domain02.dom", f"{derived.NOBODY}@domain01.dom"}, {f"{derived.NOBODY}@domain01.dom"}]
 
 
 def test_who_is_called_something_beyond_ascii_is_not_posed_as(

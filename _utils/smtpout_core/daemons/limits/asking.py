@@ -37,7 +37,7 @@ def ping(socket: str, timeout: float = 3) -> dict[str, Any]:
 
 
 def seen(settings: dict[str, Any]) -> str:
-    """Return how many logins are counted; raise where nobody counts, or by other limits than the site's.
+    """Return how many logins and clients are counted; raise where nobody counts, or by other limits than the site's.
 
     :param settings: the site's.
     :raises Doubt: it counts, and something troubles it.
@@ -47,4 +47,9 @@ def seen(settings: dict[str, Any]) -> str:
         raise RelayError("it counts by other limits than the pillar's")
     if status["trouble"]:
         raise Doubt("\n".join(status["trouble"]))
-    return f"{status['accounts']} accounts have sent today, {status['over']} of them more than they may"
+    kinds = {"accounts": ("accounts", "over")} if settings["limits"]["of_logins"] else {}
+    kinds |= {"entries of clients": ("clients", "clients_over")} if settings["limits"]["of_clients"] else {}
+    return "; ".join(
+        f"{status[counted]} {kind} have sent today, {status[over]} of them more than they may"
+        for kind, (counted, over) in kinds.items()
+    )

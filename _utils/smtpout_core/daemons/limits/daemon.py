@@ -18,7 +18,7 @@ UNIT = "smtpout-policy"
 UNITS = "/etc/systemd/system"
 ROOMS = (
     "daemons/__init__.py",
-    *(f"daemons/limits/{name}.py" for name in ("__init__", "accounts", "counts", "notice", "policy")),
+    *(f"daemons/limits/{name}.py" for name in ("__init__", "accounts", "clients", "counts", "notice", "policy")),
 )
 """What the program is made of: all else of the package may change without a restart."""
 
@@ -71,8 +71,8 @@ def described(settings: dict[str, Any], _host: Host) -> list[Daemon]:
 
 
 def knows_accounts(settings: dict[str, Any]) -> bool:
-    """Tell whether the directory can say which names an account has: not where no attribute is known to hold them."""
-    return bool(settings["directory"]["login_attributes"])
+    """Tell whether the directory is to say which names an account has: not where no attribute is known to hold them."""
+    return bool(settings["limits"]["of_logins"] and settings["directory"]["login_attributes"])
 
 
 def known(settings: dict[str, Any]) -> bytes:
@@ -81,6 +81,7 @@ def known(settings: dict[str, Any]) -> bytes:
     site = {
         **{name: facts[name] for name in ("messages", "recipients", "exceptions")},
         "accounts": "ldap:accounts" if knows_accounts(settings) else "",
+        **({"clients": facts["of_clients"]} if facts["of_clients"] else {}),
         "notice": {"to": f"root@{relay}", "from": f"root@{relay}", "host": relay},
     }
     return json.dumps(site, sort_keys=True).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""The policy service: what smtpd(8) asks before a logged-in user's message, and what keeps the counts.
+"""The policy service: what smtpd(8) asks before a message of a logged-in user or a client, and what keeps the counts.
 
 A program of the distribution's own Python and nothing else; systemd starts it, gives it its socket (sd_listen_fds(3))
 and restarts it where it dies or hangs (sd_notify(3), WATCHDOG). The protocol is Postfix's policy delegation
@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from smtpout_core.daemons.limits import clients
 from smtpout_core.daemons.limits.accounts import Account, Accounts, by_postmap
 from smtpout_core.daemons.limits.counts import Counts, Over, spans
 from smtpout_core.daemons.limits.notice import Notices
@@ -45,8 +46,8 @@ class Policy:
 
     :param path: of the site's limits, as JSON; read anew by :meth:`reload`.
     :param state: of the counts; None where none are kept.
-    :param over_from: addresses of clients that are over every limit: those that a trial poses as. With any, nobody
-        else is counted.
+    :param over_from: addresses of clients that are over every limit, by where they come from or by what they call
+        themselves: those that a trial poses as. With any, nobody else is counted.
     :param clock: seconds since 1970.
     """
 
@@ -61,6 +62,7 @@ class Policy:
         self.path, self.state, self.over_from, self.clock = path, state, over_from, clock
         self.say = say or _say
         self.counts, self.accounts = Counts(), Accounts(None)
+        self.clients, self.of_clients = list[clients.Client](), Counts()
         self.notices = Notices(None, self._warn)
         self.digest, self.trouble, self._saved = "", "", b""
         self.begun_anew, self._told_until = "", 0
@@ -76,6 +78,7 @@ class Policy:
         site = json.loads(given)
         self.counts.limit = {kind: site[kind] for kind in ("messages", "recipients")}
         self.counts.exceptions = site["exceptions"]
+        self.clients = clients.read(site.get("clients", ()))
         self.accounts.ask = (
             by_postmap(_credential(site["accounts"])) if site["accounts"] and not self.over_from else None
         )
@@ -100,7 +103,11 @@ class Policy:
         if request.get("request") == STATUS:
             return json.dumps(self.status())
         login = request.get("sasl_username", "")
-        if not login or request.get("protocol_state") not in COUNTED:
+        if request.get("protocol_state") not in COUNTED:
+            return DUNNO
+        if request.get("policy_context") == clients.CONTEXT:
+            return DUNNO if login else self._of_a_client(request)
+        if not login:
             return DUNNO
         if self.over_from:
             return self._answer(request, Account(login, ()), {"messages": {"hour": 0}}, only=self.over_from)
@@ -128,6 +135,22 @@ class Policy:
             self.notices.tell(*notice(over, login, account, client))
         return f"450 4.7.1 {advice(over)}"
 
+    def _of_a_client(self, request: Mapping[str, str]) -> str:
+        """Return the answer to a client that hasn't logged in."""
+        address, called = (request.get(each, "") for each in ("client_address", "helo_name"))
+        client = clients.found(self.clients, address)
+        if client is None or (self.over_from and not {address, called.strip("[]")} & {*self.over_from}):
+            return DUNNO
+        limit = {"messages": {"hour": 0 if self.over_from else client.messages}}
+        over = self.of_clients.sends(client.name, limit, int(request.get("recipient_count") or 0), self.clock())
+        if over is None:
+            return DUNNO
+        said = f"client={plain(address)} {over.kind} {over.period} {over.sent} of {over.most}"
+        self._warn(f"over the limit: clients={client.name} {said}")
+        if over.first:
+            self.notices.tell(*notice_of_clients(over, client.name, plain(address)))
+        return f"450 4.7.1 {advice(over, clients.WHO)}"
+
     def status(self) -> dict[str, Any]:
         """Return what it counts by, and what troubles it."""
         now = self.clock()
@@ -141,6 +164,8 @@ class Policy:
             "limits": self.digest,
             "accounts": len(self.counts.accounts),
             "over": self.counts.over(now),
+            "clients": len(self.of_clients.accounts),
+            "clients_over": self.of_clients.over(now),
             "trouble": [each for each in troubles if each],
         }
 
@@ -152,6 +177,7 @@ class Policy:
             saved = json.loads(Path(self.state).read_bytes())
             self.counts.read(saved["counts"])
             self.accounts.read(saved["names"])
+            self.of_clients.read(saved.get("clients", {}))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -166,8 +192,10 @@ class Policy:
         """Return what is to be saved: what has ended is forgotten first."""
         now = self.clock()
         self.counts.forget(now)
+        self.of_clients.forget(now)
         self.accounts.forget(now)
-        return json.dumps({"counts": self.counts.written(), "names": self.accounts.written()}).encode()
+        counts = {"counts": self.counts.written(), "clients": self.of_clients.written()}
+        return json.dumps({**counts, "names": self.accounts.written()}).encode()
 
     def save(self, data: bytes) -> None:
         """Write the counts, whole or not at all; mail goes on being counted where that can't be."""
@@ -240,14 +268,14 @@ class Connection(asyncio.Protocol):
         self.transport.write(f"action={answer}\n\n".encode())
 
 
-def advice(over: Over) -> str:
+def advice(over: Over, who: str = "this login") -> str:
     """Return what the one who sends is told: ASCII, on one line, and what to do."""
-    if over.more > over.most:
+    if over.kind == "recipients" and over.more > over.most:
         most = f"more than this login may have in one {over.period}, {over.most}"
         return f"{over.more} recipients are {most}: send it in parts"
     more = "" if over.kind == "messages" else f", and this message has {over.more}"
     sent = f"{over.sent} of {over.most} {over.kind} {NOW[over.period]}{more}"
-    return f"this login has had {sent}; it goes on at {_time(over.ends)}, or ask your administrator"
+    return f"{who} has had {sent}; it goes on at {_time(over.ends)}, or ask your administrator"
 
 
 def notice(over: Over, login: str, account: Account, client: str) -> tuple[str, str]:
@@ -266,6 +294,18 @@ def notice(over: Over, login: str, account: Account, client: str) -> tuple[str, 
         "smtpout:limits:exceptions.\n"
     )
     return f"{login} sends more {over.kind} {NOW[over.period]} than it may", text
+
+
+def notice_of_clients(over: Over, networks: str, client: str) -> tuple[str, str]:
+    """Return subject and text of what the administrators are told of clients that haven't logged in."""
+    text = (
+        f"{networks} has had {over.sent} of the {over.most} {over.kind} that it may {NOW[over.period]}.\n"
+        f"What it sends now without a login is put off (450) until {_time(over.ends)}.\n\n"
+        f"The last one came from {client}. The log tells what was sent:\n\n"
+        f"  journalctl --since today --grep '{client}'\n\n"
+        "Who has to send more gets another limit in the pillar, smtpout:clients.\n"
+    )
+    return f"{networks} sends more {over.kind} {NOW[over.period]} than it may", text
 
 
 def _time(at: int) -> str:

@@ -122,11 +122,18 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
         asked = ("who may send with an address", "owner_filter", "login_attributes")
         yield _file(facts["sender_map"], "ldap.cf", context=_lookup(*asked, *of), **secret)
         yield _file(facts["sender_names"], "senders.regexp")
-        if settings["directory"]["delegates"] == "group_members":
+        if settings["directory"]["members_send"]:
             asked = ("which group has an address", "group_filter", "group_attribute")
             yield _file(facts["group_map"], "ldap.cf", context=_lookup(*asked, *of), **secret)
             asked = ("who is in a group", "member_filter", "login_attributes")
             yield _file(facts["member_map"], "ldap.cf", context=_lookup(*asked), **secret)
+        if settings["directory"]["delegating"]:
+            asked = ("whom an address's entry names as delegates", "delegating_filter", "delegating")
+            yield _file(facts["delegating_map"], "ldap.cf", context=_lookup(*asked, *of) | {"format": "<%s>"}, **secret)
+            asked = ("who a delegate is", "delegate_filter", "login_attributes")
+            yield _file(facts["delegate_map"], "ldap.cf", context=_lookup(*asked), **secret)
+            yield _file(facts["delegate_first"], "delegates.regexp", context={"first": True})
+            yield _file(facts["delegate_others"], "delegates.regexp", context={"first": False})
     yield _file(facts["blocked"]["quoted"], "logins.regexp")
     for attribute, path in facts["blocked"]["names"].items():
         asked = (f"the {attribute} of whoever logs in", "named_filter", attribute)

@@ -66,10 +66,13 @@ def _of_the_account(settings: dict[str, Any], login: str) -> list[str]:
         return []
     filled = filters.saslauthd(settings["directory"]["login_filter"], login)
     own = people.addresses(settings, filled)
-    if settings["directory"]["delegates"] == "none":
-        return own
-    groups = filters.postfix(f"(&(objectClass=group){searches.HOLDERS.format('%s')})", entry) or ""
-    return [*own, *people.addresses(settings, groups)]
+    others = []
+    if settings["directory"]["members_send"]:
+        others.append(f"(&(objectClass=group){searches.HOLDERS.format('%s')})")
+    if delegating := settings["directory"]["delegating"]:
+        others.append(searches.filled(delegating, "%s"))
+    asked = [filters.postfix(each, entry) or "" for each in others]
+    return [*own, *(address for each in asked for address in people.addresses(settings, each))]
 
 
 def _reasons(settings: dict[str, Any], address: str) -> dict[str, list[str]]:
@@ -83,21 +86,37 @@ def _reasons(settings: dict[str, Any], address: str) -> dict[str, list[str]]:
     for entry in ask.found(settings, filled, directory["login_attributes"]) if filled else ():
         for name in {value.lower() for values in entry.values.values() for value in values}:
             found.setdefault(name, []).append(f"{entry.name} has {address}")
-    for group, member, names in _delegates(settings, address):
+    for why, names in _delegates(settings, address):
         for name in names:
-            found.setdefault(name, []).append(f"{member} is in {group}, which has {address}")
+            found.setdefault(name, []).append(why)
     return found
 
 
-def _delegates(settings: dict[str, Any], address: str) -> Iterator[tuple[str, str, set[str]]]:
-    """Yield each group that has an address, with each member that may send with it and their names."""
+def _delegates(settings: dict[str, Any], address: str) -> Iterator[tuple[str, set[str]]]:
+    """Yield why somebody else than who has an address may send with it, and their names."""
     directory = settings["directory"]
-    filled = filters.postfix(directory["group_filter"], address)
-    if filled and directory["delegates"] == "group_members":
+    if directory["members_send"] and (filled := filters.postfix(directory["group_filter"], address)):
         for group in ask.found(settings, filled, [directory["group_attribute"]]):
-            members = filters.postfix(directory["member_filter"], group.name) or ""
-            for member in ask.found(settings, members, directory["login_attributes"]):
-                yield group.name, member.name, {name.lower() for names in member.values.values() for name in names}
+            for member in _named(settings, "member_filter", group.name):
+                yield f"{member.name} is in {group.name}, which has {address}", _logins(member)
+    if directory["delegating"] and (filled := filters.postfix(directory["delegating_filter"], address)):
+        for holder in ask.found(settings, filled, directory["delegating"]):
+            for attribute, named in holder.values.items():
+                for each in named:
+                    for delegate in _named(settings, "delegate_filter", each):
+                        why = f"{holder.name}, which has {address}, has {delegate.name} in {attribute}"
+                        yield why, _logins(delegate)
+
+
+def _named(settings: dict[str, Any], pattern: str, name: str) -> list[ask.Entry]:
+    """Return the accounts that one of the directory's filters finds for an entry's name, with what they log in by."""
+    directory = settings["directory"]
+    filled = filters.postfix(directory[pattern], name)
+    return ask.found(settings, filled, directory["login_attributes"]) if filled else []
+
+
+def _logins(account: ask.Entry) -> set[str]:
+    return {name.lower() for names in account.values.values() for name in names}
 
 
 def _keys(address: str, delimiters: str) -> Iterator[str]:
