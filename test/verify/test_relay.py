@@ -85,8 +85,10 @@ def test_no_other_user_can_read_a_file_with_a_secret(host: Host, suite: str, pla
 def test_a_secret_is_nowhere_but_where_its_daemon_reads_it(host: Host, suite: str, places: list[str]) -> None:
     password = load(suite)["smtpout"]["directory"]["bind_password"]
     paths = set(host.run("grep -rlsF -- %s " + " ".join(places), password).stdout.splitlines())
-    owners = {"senders-mycompany.ldap", "directory-mycompany.ldap"} if suite == "default" else set()
-    maps = {"people-mycompany.ldap", "postmasters-mycompany.ldap"}
+    owners = {f"{name}-mycompany.ldap" for name in ("senders", "addresses", "directory") if suite == "default"}
+    maps = {
+        f"{name}.ldap" for name in ("people-mycompany", "postmasters-mycompany", "accounts-mycompany-samaccountname")
+    }
     expected = {"saslauthd.conf", "watch.json", "site.sls"} | maps | owners
     # Salt's cache holds the pillar; the generations (root's alone) are what earlier pillars had the daemons read.
     own = [

@@ -35,6 +35,8 @@ HERE = ("127.0.0.1", "::1")
 YES = (True, "yes")
 NOBODY = f"nobody-{secrets.token_hex(6)}"
 """A local part, and a login, that nobody has; the same for as long as this process lives: answers can be compared."""
+UNLISTED = "no-answer-is-read"
+"""A local part that programs may send with and no user has."""
 SAMPLE, MANY = 3, 32
 """Domains that messages are sent for, and domains and networks that are asked for up to RCPT, where a site has more."""
 
@@ -129,9 +131,9 @@ class Posed:
                 yield Question(client, SERVERS, "", address, key=key)
 
     def of_each_domain(self, clients: Sequence[str]) -> Iterator[Question]:
-        """Yield what these clients send with an address of each domain without a login, nobody's as well."""
+        """Yield what these clients send with addresses of each domain without a login, and with one that no user has."""
         for client in clients:
-            yield Question(client, SERVERS, f"{NOBODY}@{self.domains[0]}", OUTSIDE)
+            yield Question(client, SERVERS, f"{UNLISTED}@{self.domains[0]}", OUTSIDE)
             for domain in self.many_domains:
                 yield Question(client, SERVERS, f"postmaster@{domain}", OUTSIDE)
 
