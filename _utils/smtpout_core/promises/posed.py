@@ -131,7 +131,7 @@ class Posed:
                 yield Question(client, SERVERS, "", address, key=key)
 
     def of_each_domain(self, clients: Sequence[str]) -> Iterator[Question]:
-        """Yield what these clients send with addresses of each domain without a login, and with one that no user has."""
+        """Yield what these clients send without a login: with addresses of each domain, one that no user has too."""
         for client in clients:
             yield Question(client, SERVERS, f"{UNLISTED}@{self.domains[0]}", OUTSIDE)
             for domain in self.many_domains:
