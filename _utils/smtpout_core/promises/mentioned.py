@@ -8,13 +8,18 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import stat
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from smtpout_core.daemons.postfix import named
 from smtpout_core.site.rules.postfix import made_by
 
 ADDRESS = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")  # as most are; plain in an LDAP filter
 NETWORK = re.compile(r"(?<![\w.:-])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})(?:/\d{1,3})?")
 LITERAL = re.compile(r"\^?([\w@.-]+)\$?")
+LARGEST = 1 << 20  # bytes of a table that is looked through
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -54,7 +59,19 @@ def logins(settings: dict[str, Any]) -> list[str]:
 
 
 def _text(settings: dict[str, Any]) -> str:
-    """Return what a site says natively to Postfix, as one text."""
+    """Return what a site says natively to Postfix, in its pillar and in files of its own, as one text."""
     postfix = settings["postfix"]
     tables = [table["entries"] for name, table in postfix["maps"].items() if not (made_by(name) or table["secret"])]
-    return json.dumps([postfix["main"], postfix["master"], tables], default=str)
+    own = {table["path"] for table in postfix["maps"].values()}
+    texts = [_read(Path(path)) for path in named.tables(postfix) if path not in own]
+    said = json.dumps([postfix["main"], postfix["master"], tables, texts], default=str, ensure_ascii=False)
+    return re.sub(r"\\+\.", ".", said)  # as an expression has them: usuario01@domain01\.dom
+
+
+def _read(path: Path) -> str:
+    """Return a file that anybody may read; an empty text for passwords and what is none, or no table that one writes."""
+    with suppress(OSError):
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH and status.st_size <= LARGEST:
+            return path.read_text(encoding="utf-8", errors="replace")
+    return ""

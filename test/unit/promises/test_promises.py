@@ -13,7 +13,7 @@ from conftest import Site, delivery_layer, real  # type: ignore[attr-defined]
 from minions import Settings
 from smtpout_core.directory import people
 from smtpout_core.directory.people import Person
-from smtpout_core.promises import asked, derived, judged
+from smtpout_core.promises import asked, derived, judged, mentioned
 from smtpout_core.promises.promise import Outcome
 from support import REPOSITORY, load
 
@@ -263,6 +263,24 @@ def test_what_an_apply_once_took_for_right_is_seen(site: Callable[..., Site], ch
     pillar, name = REPORTED[change]
     verdict = site(**pillar).verdicts()[name]
     assert verdict.outcome is Outcome.BROKEN, verdict
+
+
+@real
+@pytest.mark.parametrize(
+    ("kind", "entry"),
+    [("regexp", r"/^usuario02@domain02\.dom$/ x@y.example"), ("texthash", "usuario02@domain02.dom x@y.example")],
+)
+def test_whom_a_file_of_the_sites_own_names_is_asked_as(
+    site: Callable[..., Site], keys: dict[str, str], kind: str, entry: str
+) -> None:
+    table = Path(keys["domain01.dom"]).with_name("generic")  # not in /tmp: a trial has its own
+    table.write_text(f"{entry}\n", encoding="utf-8")
+    table.chmod(0o644)
+    made = site(**main(smtp_generic_maps=f"{kind}:{table}")).verdicts()["mail_is_signed"]
+    assert made.outcome is Outcome.BROKEN
+    assert any("<usuario02@domain02.dom>" in each for each in made.seen), made.seen
+    table.chmod(0o640)  # passwords are nobody else's to read
+    assert mentioned.addresses(site(**main(smtp_generic_maps=f"{kind}:{table}")).settings) == []
 
 
 @real

@@ -12,6 +12,8 @@ from typing import Any
 # Tables that are text, and those whose configuration is (DATABASE_README), wherever they stand: in pipemap:{...}, too.
 TABLE = re.compile(r"\b(?:cidr|pcre|regexp|texthash|ldap|mysql|pgsql|sqlite|memcache|mongodb):(/[^\s,{}]+)")
 
+WRITTEN_TABLE = re.compile(r"\b(?:cidr|pcre|regexp|texthash|hash|btree|lmdb|cdb|dbm|sdbm):(/[^\s,{}]+)")
+
 # Parameters whose value is a file, such as smtp_tls_CAfile, or a list that a file may stand in, such as mynetworks
 # (postconf(5), "/file/name"). A log is written.
 FILES = re.compile(
@@ -30,16 +32,27 @@ def by_the_site(facts: Mapping[str, Any]) -> list[str]:
 
     :param facts: those of Postfix, with what the pillar says of it as ``main`` and ``services``.
     """
+    return list(dict.fromkeys(path for name, text in _said(facts) for path in _named(name, text)))
+
+
+def tables(facts: Mapping[str, Any]) -> list[str]:
+    """Return the texts of the tables that they name, of those with an index as well: it lies beside its text.
+
+    :param facts: as of :func:`by_the_site`.
+    """
+    return list(dict.fromkeys(path for _, text in _said(facts) for path in WRITTEN_TABLE.findall(text)))
+
+
+def _said(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each value with its parameter's name, those that it names in their places."""
     main = {name: _text(value) for name, value in facts["main"].items()}
     known = {"config_directory": facts["directory"], **main}
     commands = [("command", _text(service.get("command"))) for service in facts["services"].values()]
     options = [
         (name, _text(value)) for each in facts["services"].values() for name, value in each.get("options", {}).items()
     ]
-    found = [
-        path for name, text in (*main.items(), *options, *commands) for path in _named(name, _expanded(text, known))
-    ]
-    return list(dict.fromkeys(found))
+    for name, text in (*main.items(), *options, *commands):
+        yield name, _expanded(text, known)
 
 
 def _named(parameter: str, text: str) -> Iterator[str]:
