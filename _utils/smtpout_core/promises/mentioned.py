@@ -69,7 +69,7 @@ def _text(settings: dict[str, Any]) -> str:
 
 
 def _read(path: Path) -> str:
-    """Return a file that anybody may read; an empty text for passwords and what is none, or no table that one writes."""
+    """Return a file that anybody may read; an empty text of others, which hold passwords, and of what is no table."""
     with suppress(OSError):
         status = path.stat()
         if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH and status.st_size <= LARGEST:

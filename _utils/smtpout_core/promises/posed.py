@@ -305,8 +305,9 @@ class Posed:
         )
         for login, address in self.named:
             yield replace(asked, sender=address)
-            for door in self.users_doors[:1] if login else ():
-                yield replace(asked, client=self.strangers[0], door=door, sender=address, login=login)
+            for client, door in [(client, door) for client in self.strangers[:1] for door in self.users_doors[:1]]:
+                if login:
+                    yield replace(asked, client=client, door=door, sender=address, login=login)
         relay = self.settings["hostname"].lower()
         yield Question(HERE[0], SENDMAIL, f"root@{relay}", OUTSIDE, content=Content.PLAIN, signer=ANY)
 
