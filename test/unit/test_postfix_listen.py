@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from smtpout_core import listener
-from smtpout_core.daemons.postfix import listen
+from smtpout_core.daemons.postfix import conf, listen
 from smtpout_core.errors import RelayError
 
 pytestmark = pytest.mark.skipif(not Path("/usr/sbin/postconf").exists(), reason="Postfix isn't installed")
@@ -103,6 +103,20 @@ def test_postconfs_own_refusal_is_told(tmp_path: Path) -> None:
     (tmp_path / "master.cf").write_text(SMTP, encoding="utf-8")
     with pytest.raises(RelayError, match=r"no local interface found for 203\.0\.113\.77"):
         listen.endpoints(str(tmp_path))
+
+
+def test_postconf_is_asked_once_of_files_that_stay_as_they_are(
+    configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    postconf = conf.postconf
+    monkeypatch.setattr(conf, "postconf", lambda directory, *words: asked.append(words) or postconf(directory, *words))
+    first = configured("inet_interfaces = 192.0.2.5\ninet_protocols = ipv4\n")
+    once = len(asked)
+    assert listen.endpoints(str(tmp_path)) == first
+    assert len(asked) == once
+    # As long as the other, in the same file, of the same time: what a hand does within a clock's tick.
+    assert places(configured("inet_interfaces = 192.0.2.7\ninet_protocols = ipv4\n")) == ["192.0.2.7:25"]
 
 
 def test_a_name_without_address_is_named(configured: Configured) -> None:

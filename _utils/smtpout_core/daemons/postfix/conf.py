@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from smtpout_core import command
@@ -61,8 +64,28 @@ def services(directory: str) -> list[Service]:
 
 
 def _said(directory: str, *arguments: str) -> list[str]:
-    """Return postconf's answer; it warns of what it doesn't know, and fails where Postfix wouldn't start either."""
+    """Return postconf's answer, asked anew where what it says may have changed: a proof wants the same some dozen times.
+
+    It warns of what it doesn't know, and fails where Postfix wouldn't start either.
+    """
+    program = command.which("postconf")
+    states = tuple(_state(path) for path in (program, f"{directory}/main.cf", f"{directory}/master.cf"))
+    return list(_answer(directory, arguments, (program, os.uname().nodename, *states)))
+
+
+@functools.lru_cache(maxsize=64)
+def _answer(directory: str, arguments: tuple[str, ...], _of: tuple[object, ...]) -> tuple[str, ...]:
+    """Run postconf; what it answers is of these files, and of the host's name, which `myhostname` comes from."""
     answer = postconf(directory, *arguments)
     if answer.status != 0:
         raise RelayError(answer.said.strip() or f"postconf {arguments[0]} exits with {answer.status}")
-    return answer.output.splitlines()
+    return tuple(answer.output.splitlines())
+
+
+def _state(path: str) -> tuple[int, ...] | None:
+    """Return what tells a file from the one that was there before; None where there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
