@@ -31,13 +31,13 @@ MINE = (f"<{OWN}>", f"Usuario Uno\r\n\t<{OWN}>", f'"{OWN}" <Usuario01@Domain01.d
 
 
 @pytest.fixture(scope="module", params=["own", "own_header"])
-def relay(request: pytest.FixtureRequest, borrowed: Applied) -> tuple[Applied, str]:
+def relay(request: pytest.FixtureRequest, on_trixie: Applied) -> tuple[Applied, str]:
     """Return the relay of pillar.example, where a user's From: has to be his own, or one."""
     more: dict[str, Any] = {"any_author": [SECRETARY]} if request.param == "own_header" else {}
-    borrowed.lab.set_pillar(changed({"directory": {"senders": request.param, **more}}))
-    borrowed.apply(request.param)
-    assert borrowed.failed(request.param) == {}
-    return borrowed, request.param
+    on_trixie.lab.set_pillar(changed({"directory": {"senders": request.param, **more}}))
+    on_trixie.apply(request.param)
+    assert on_trixie.failed(request.param) == {}
+    return on_trixie, request.param
 
 
 def sent(
@@ -153,18 +153,18 @@ def test_a_second_apply_changes_nothing_and_the_relay_is_right(relay: tuple[Appl
     assert checks.verify(applied.lab, "failed") == []
 
 
-def test_a_script_with_an_error_in_it_is_refused_before_the_signer_dies_of_it(borrowed: Applied) -> None:
-    relay = borrowed.lab.host("relay")
+def test_a_script_with_an_error_in_it_is_refused_before_the_signer_dies_of_it(on_trixie: Applied) -> None:
+    relay = on_trixie.lab.host("relay")
     script = "/etc/site/final.lua"
     relay.write(script, "local x =\n", mode="0644")
-    borrowed.lab.set_pillar(changed({"opendkim": {"options": {"FinalPolicyScript": script}}}))
-    said = borrowed.apply("wrong script")[SITE]["comment"]
-    assert SITE in borrowed.failed("wrong script")
+    on_trixie.lab.set_pillar(changed({"opendkim": {"options": {"FinalPolicyScript": script}}}))
+    said = on_trixie.apply("wrong script")[SITE]["comment"]
+    assert SITE in on_trixie.failed("wrong script")
     assert f"opendkim: {script}: the script is wrong: OpenDKIM dies of it" in said
     relay.write(script, "return nil\n", mode="0644")
-    borrowed.apply("right script")
-    assert borrowed.failed("right script") == {}
+    on_trixie.apply("right script")
+    assert on_trixie.failed("right script") == {}
     relay.write(script, 'error("no")\n', mode="0644")  # changed behind the formula's back, and then by it
-    borrowed.apply("wrong again")
-    assert "the script is wrong" in borrowed.failed("wrong again")[SITE]
-    assert sent(borrowed, f"<{OWN}>").code == 250
+    on_trixie.apply("wrong again")
+    assert "the script is wrong" in on_trixie.failed("wrong again")[SITE]
+    assert sent(on_trixie, f"<{OWN}>").code == 250

@@ -79,13 +79,13 @@ def session(lab: Lab, entry: mail.Entry, user: str = "", address: str = mail.STR
 
 
 @pytest.fixture(scope="module")
-def site(borrowed: Applied) -> Iterator[Applied]:
+def site(on_trixie: Applied) -> Iterator[Applied]:
     """Return the relay of pillar.example with logins of three forms, and one whose password is stolen."""
-    directory = borrowed.lab.host("directory")
+    directory = on_trixie.lab.host("directory")
     directory.run(["samba-tool", "user", "create", ACCOUNT, mail.PASSWORD, f"--mail-address={ADDRESS}"])
     directory.run(["samba-tool", "user", "rename", ACCOUNT, f"--upn={FORMS['upn']}"])
-    apply(borrowed, {})
-    yield borrowed
+    apply(on_trixie, {})
+    yield on_trixie
     directory.run(["samba-tool", "user", "delete", ACCOUNT])
 
 

@@ -26,13 +26,13 @@ BY_TLS = mail.Entry(25, "starttls")
 
 
 @pytest.fixture(scope="module")
-def clients(borrowed: Applied) -> Applied:
+def clients(on_bookworm: Applied) -> Applied:
     """Return the relay of pillar.example with clients of their own in the site's network."""
-    borrowed.lab.set_pillar(changed({"clients": CLIENTS, "networks": SERVERS}))
-    said = borrowed.apply("clients")
-    assert borrowed.failed("clients") == {}
+    on_bookworm.lab.set_pillar(changed({"clients": CLIENTS, "networks": SERVERS}))
+    said = on_bookworm.apply("clients")
+    assert on_bookworm.failed("clients") == {}
     assert f"A trial of it kept {ASKED + 1} promises." in said[SITE]["comment"]
-    return borrowed
+    return on_bookworm
 
 
 def last(relay: Applied, address: str, sender: str, recipient: str, entry: mail.Entry = mail.SERVERS) -> mail.Answer:

@@ -36,15 +36,15 @@ KEYS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def limited(borrowed: Applied) -> Applied:
+def limited(on_bookworm: Applied) -> Applied:
     """Return the relay of pillar.example with limits."""
-    borrowed.lab.set_pillar(changed(KEYS))
-    said = borrowed.apply("limits")
-    assert borrowed.failed("limits") == {}
+    on_bookworm.lab.set_pillar(changed(KEYS))
+    said = on_bookworm.apply("limits")
+    assert on_bookworm.failed("limits") == {}
     assert f"A trial of it kept {ASKED + 1} promises." in said[SITE]["comment"]
-    borrowed.apply("limits again")
-    assert borrowed.changed("limits again") == []
-    return borrowed
+    on_bookworm.apply("limits again")
+    assert on_bookworm.changed("limits again") == []
+    return on_bookworm
 
 
 @pytest.fixture(autouse=True)

@@ -50,16 +50,16 @@ def certificates(host: str = HOST) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def partner(borrowed: Applied) -> Iterator[Applied]:
+def partner(on_trixie: Applied) -> Iterator[Applied]:
     """Return the relay of pillar.example while a partner's server is up on the Internet's host; it trusts that."""
-    outside = borrowed.lab.host("outside")
+    outside = on_trixie.lab.host("outside")
     authority, chain = certificates()
-    borrowed.lab.host("relay").write(AUTHORITY, authority, mode="0644")
+    on_trixie.lab.host("relay").write(AUTHORITY, authority, mode="0644")
     outside.write("/root/partner.pem", chain)
     outside.write("/root/partner.py", Path(__file__).with_name("partner.py").read_text(encoding="utf-8"))
     server = ["python3", "/root/partner.py", "587", KEPT, "/root/partner.pem", *LOGIN.values()]
     outside.run(["systemd-run", "--quiet", "--unit=partner", *server])
-    yield borrowed
+    yield on_trixie
     outside.run(["systemctl", "stop", "partner"])
 
 
