@@ -64,7 +64,7 @@ def services(directory: str) -> list[Service]:
 
 
 def _said(directory: str, *arguments: str) -> list[str]:
-    """Return postconf's answer, asked anew where what it says may have changed: a proof wants the same some dozen times.
+    """Return postconf's answer, asked anew where what it says may have changed: a proof wants the same time and again.
 
     It warns of what it doesn't know, and fails where Postfix wouldn't start either.
     """
