@@ -46,6 +46,7 @@ def test_the_running_relay_keeps_all_promises(example: Applied) -> None:
     assert f"A trial of it kept {ASKED} promises." in example.runs["first"][SITE]["comment"]
 
 
+@pytest.mark.usefixtures("on_bookworm")
 def test_a_table_of_networks_that_holds_all_of_them_is_refused(example: Applied, site: dict[str, Any]) -> None:
     entries = {"10.0.0.0/8": "OK", "0.0.0.0/0": "OK"}
     site["postfix"] = {
@@ -60,6 +61,7 @@ def test_a_table_of_networks_that_holds_all_of_them_is_refused(example: Applied,
     )
 
 
+@pytest.mark.usefixtures("on_trixie")
 def test_a_network_that_is_new_and_not_in_a_table_of_the_sites_own_is_refused(
     example: Applied, site: dict[str, Any]
 ) -> None:
@@ -74,6 +76,7 @@ def test_a_network_that_is_new_and_not_in_a_table_of_the_sites_own_is_refused(
     assert "172.16.12.1 at smtp/inet from <postmaster@" in said
 
 
+@pytest.mark.usefixtures("on_bookworm")
 def test_a_promise_that_the_site_takes_back_may_be_broken_and_is_warned_of(
     example: Applied, site: dict[str, Any]
 ) -> None:
@@ -92,6 +95,7 @@ def test_a_promise_that_the_site_takes_back_may_be_broken_and_is_warned_of(
     )
 
 
+@pytest.mark.usefixtures("on_trixie")
 @pytest.mark.usefixtures("site")
 def test_what_would_become_of_a_message_is_told(example: Applied) -> None:
     words = ["203.0.113.9", "president@domain01.dom", "usuario01@domain01.dom"]
@@ -99,6 +103,7 @@ def test_what_would_become_of_a_message_is_told(example: Applied) -> None:
     assert told["decided"] == ["check_sender_access in smtpd_sender_restrictions refuses it"]
 
 
+@pytest.mark.usefixtures("on_trixie")
 def test_a_client_that_can_not_talk_to_servers_outside_is_refused(example: Applied, site: dict[str, Any]) -> None:
     site["postfix"] = {"main": {"smtp_tls_ciphers": "best"}}
     said = refused(example, site)

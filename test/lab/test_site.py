@@ -52,12 +52,14 @@ def _postconf(host: Host, *arguments: str) -> str:
     return host.run(["postconf", *arguments]).stdout.strip()
 
 
+@pytest.mark.usefixtures("on_trixie")
 def test_mail_goes_to_a_delivery_layer_that_has_a_name(example: Applied, site: dict[str, Any]) -> None:
     site["delivery"]["nexthop"] = "smtp:smtp-delivery.cloud0.hc.mycompany.dom:25"
     _changed(example, site)
     assert CHECKS["a user's mail to domain01.dom reaches the delivery layer"](example.lab, mail.USERS)
 
 
+@pytest.mark.usefixtures("on_bookworm")
 def test_a_domain_beyond_ascii_is_the_sites_in_both_forms(example: Applied, site: dict[str, Any]) -> None:
     def answer(sender: str, recipient: str) -> str:
         envelope = f"MAIL FROM:<{sender}> SMTPUTF8", f"RCPT TO:<{recipient}>"
@@ -76,6 +78,7 @@ def test_a_domain_beyond_ascii_is_the_sites_in_both_forms(example: Applied, site
     assert "Ok" in answer("a@stranger.example", "usuario01@domain01.dom")
 
 
+@pytest.mark.usefixtures("on_bookworm")
 @pytest.mark.timeout(300)
 def test_a_filter_that_is_switched_off_is_undone_once_postfix_names_it_no_longer(
     example: Applied, site: dict[str, Any]
@@ -97,6 +100,7 @@ def test_a_filter_that_is_switched_off_is_undone_once_postfix_names_it_no_longer
     assert example.changed("switched off again") == []
 
 
+@pytest.mark.usefixtures("on_trixie")
 def test_an_apply_under_a_strict_umask_is_like_any_other(example: Applied, site: dict[str, Any]) -> None:
     """As hardening guides have root's, and README's Salt of one's own inherits it."""
     lab, relay = example.lab, example.lab.host("relay")
@@ -109,6 +113,7 @@ def test_an_apply_under_a_strict_umask_is_like_any_other(example: Applied, site:
     assert relay.run(["find", "/etc/postfix", "-name", "*.cf", "!", "-perm", "-044"]).stdout == ""
 
 
+@pytest.mark.usefixtures("on_bookworm")
 def test_aliases_that_newaliases_takes_stop_no_apply(example: Applied, site: dict[str, Any]) -> None:
     relay = example.lab.host("relay")
     before = relay.read("/etc/aliases")
@@ -135,6 +140,7 @@ def _certificate(days: int) -> str:
     return (private + made.sign(key, hashes.SHA256()).public_bytes(pem)).decode()
 
 
+@pytest.mark.usefixtures("on_bookworm")
 @pytest.mark.timeout(180)
 def test_a_certificate_that_has_ended_is_told_and_holds_up_no_other_change(
     example: Applied, site: dict[str, Any]
@@ -155,6 +161,7 @@ def test_a_certificate_that_has_ended_is_told_and_holds_up_no_other_change(
     assert "the certificate in /etc/site/other.pem ended on" in str(example.failed("one that has ended"))
 
 
+@pytest.mark.usefixtures("on_trixie")
 def test_a_certificate_that_is_gone_is_told_and_holds_up_no_other_change(
     example: Applied, site: dict[str, Any]
 ) -> None:
@@ -174,6 +181,7 @@ def test_a_certificate_that_is_gone_is_told_and_holds_up_no_other_change(
     assert "error opening chain file: /etc/site/another.pem" in str(example.failed("one that isn't there"))
 
 
+@pytest.mark.usefixtures("on_bookworm")
 def test_one_domain_may_have_a_delivery_layer_of_its_own(example: Applied, site: dict[str, Any]) -> None:
     site["delivery"]["nexthop"] = "smtp:[172.16.11.250]:25"  # nobody
     site["delivery"]["domains"] = {"domain02.dom": "smtp:[172.16.11.96]:25"}
@@ -186,6 +194,7 @@ def test_one_domain_may_have_a_delivery_layer_of_its_own(example: Applied, site:
     assert CHECKS["a user's mail to domain02.dom reaches the delivery layer"](example.lab, mail.USERS)
 
 
+@pytest.mark.usefixtures("on_trixie")
 def test_any_parameter_service_and_map_can_be_set_and_removed(example: Applied, site: dict[str, Any]) -> None:
     relay = example.lab.host("relay")
     table = "/etc/postfix/sender_canonical"
@@ -208,6 +217,7 @@ def test_any_parameter_service_and_map_can_be_set_and_removed(example: Applied, 
     assert relay.run(["test", "-e", f"{table}.lmdb"], check=False).returncode == 1, "the map is gone with its entry"
 
 
+@pytest.mark.usefixtures("on_bookworm")
 def test_a_pillar_made_of_other_formulas_is_applied(example: Applied, site: dict[str, Any]) -> None:
     relay = example.lab.host("relay")
     theirs = {
@@ -258,6 +268,7 @@ def test_a_pillar_made_of_other_formulas_is_applied(example: Applied, site: dict
     assert CHECKS["a user's mail to domain01.dom reaches the delivery layer"](example.lab, mail.USERS)
 
 
+@pytest.mark.usefixtures("on_trixie")
 def test_a_wrong_pillar_changes_nothing_and_everything_wrong_is_said(example: Applied, site: dict[str, Any]) -> None:
     site["opendkim"]["bits"] = 512
     site["networks"] = ["0.0.0.0/0"]
@@ -301,6 +312,7 @@ def test_a_map_of_another_type_brings_its_package(example: Applied, site: dict[s
     assert example.lab.host("relay").run(query).stdout.strip() == "usuario01@domain01.dom"
 
 
+@pytest.mark.usefixtures("on_bookworm")
 def test_who_masked_a_daemon_is_told_how_to_have_it_again(example: Applied) -> None:
     relay = example.lab.host("relay")
     relay.run(["sh", "-euc", "systemctl stop opendkim; systemctl mask opendkim"])
@@ -313,6 +325,7 @@ def test_who_masked_a_daemon_is_told_how_to_have_it_again(example: Applied) -> N
     assert CHECKS["its DKIM signature verifies through DNS"](example.lab, mail.USERS)
 
 
+@pytest.mark.usefixtures("on_trixie")
 def test_a_password_that_the_directory_refuses_never_goes_live(example: Applied, site: dict[str, Any]) -> None:
     relay, files = example.lab.host("relay"), ("/etc/saslauthd.conf", "/etc/postfix/people-mycompany.ldap")
     before = [relay.read(path) for path in files]
@@ -374,6 +387,7 @@ def _one_that_vouches_for_nobody_here_is_refused(example: Applied, site: dict[st
     assert _six_logins(example) == [235] * 6
 
 
+@pytest.mark.usefixtures("on_bookworm")
 def test_a_directorys_new_authority_is_the_one_that_every_login_is_checked_with(
     example: Applied, site: dict[str, Any]
 ) -> None:
@@ -406,6 +420,7 @@ def test_a_directorys_new_authority_is_the_one_that_every_login_is_checked_with(
         directory.run(restart, timeout=60)
 
 
+@pytest.mark.usefixtures("on_trixie")
 def test_one_key_that_cannot_be_made_keeps_no_other_domain_without(example: Applied, site: dict[str, Any]) -> None:
     more = [f"d{number:02}.dom" for number in range(40)]  # many more than cores, and the first one fails
     site["domains"] += more
@@ -419,6 +434,7 @@ def test_one_key_that_cannot_be_made_keeps_no_other_domain_without(example: Appl
     relay.run(["rm", *keys])
 
 
+@pytest.mark.usefixtures("on_bookworm")
 def test_modules_that_were_synced_do_as_well(example: Applied) -> None:
     relay = example.lab.host("relay")
     config = "file_client: local\nfile_roots: {base: [/srv/formula]}\npillar_roots: {base: [/srv/pillar]}\n"
