@@ -118,12 +118,16 @@ class Nexthops:
     :param faults: what keeps each from taking mail.
     :param domains: for which the site says where mail goes, or that it can be asked there.
     :param own: the relay's name.
+    :param astray: why a service's client finds no server outside, by its name.
     """
 
-    def __init__(self, faults: Mapping[Handed, str], domains: Collection[str], own: str) -> None:
+    def __init__(
+        self, faults: Mapping[Handed, str], domains: Collection[str], own: str, astray: Mapping[str, str]
+    ) -> None:
         self.faults = faults
         self.domains = domains
         self.own = own.lower()
+        self.astray = astray
 
     @classmethod
     def of(cls, chain: Chain, settings: dict[str, Any], seen: Mapping[Question, Seen], version: int) -> Nexthops:
@@ -149,6 +153,7 @@ class Nexthops:
             {each: faults[asked[each.recipient]] for each in handed if each.recipient in asked},
             domains,
             settings["hostname"],
+            {name: client.astray for name, client in chain.clients.items() if client.astray},
         )
 
     def loop(self, arrived: Sequence[Arrived]) -> str:
@@ -161,8 +166,10 @@ class Nexthops:
     def fault(self, question: Question, arrived: Sequence[Arrived]) -> str:
         """Return what keeps a server that mail goes to from taking it."""
         for each in map(_handed, arrived if question.handed else ()):
+            outside = _is_outside(each, self.domains)
+            if outside and each.service in self.astray:
+                return f"{each.service} finds no server outside: {self.astray[each.service]}"
             if fault := self.faults.get(each):
-                outside = _is_outside(each, self.domains)
                 return f"{'a server outside' if outside else f'{each.service}:{each.nexthop}'} doesn't take it: {fault}"
         return ""
 

@@ -39,6 +39,9 @@ PLAINLY = {
     "enforce_tls": "no",
     "sasl_auth_enable": "no",
 }
+# Of where it looks for a server outside, and by which port; disable_dns_lookups is the older form of the first.
+ASTRAY = ("dns_support_level", "tcp_port")
+LOOKUPS = "disable_dns_lookups"
 # Of a door that takes whatever it gets, as it is.
 OPEN = {
     **{f"smtpd_{each}_restrictions": "" for each in ("client", "helo", "sender", "recipient", "data", "end_of_data")},
@@ -64,12 +67,14 @@ class Client(NamedTuple):
     :param program: smtp or lmtp.
     :param tls: its security level (postconf(5), smtp_tls_security_level).
     :param made: what it is told of messages, by names of ``lmtp_`` parameters.
+    :param astray: why it finds no server outside, which a trial on loopback wouldn't show; an empty text where it does.
     """
 
     service: str
     program: str
     tls: str
     made: dict[str, str]
+    astray: str
 
 
 def clients(config: str) -> list[Client]:
@@ -77,15 +82,26 @@ def clients(config: str) -> list[Client]:
 
     :param config: its directory, as the site has it.
     """
-    names = (*MADE, "tls_security_level")
-    main = conf.values(config, *(f"{program}_{name}" for program in PROGRAMS for name in names))
+    names = (*MADE, *ASTRAY, "tls_security_level")
+    main = conf.values(config, LOOKUPS, *(f"{program}_{name}" for program in PROGRAMS for name in names))
     found = []
     for service in conf.services(config):
         if service.program in PROGRAMS and service.type == "unix":
-            said = {name: (main | service.options)[f"{service.program}_{name}"] for name in names}
-            tls = said.pop("tls_security_level")
-            found.append(Client(service.name, service.program, tls, {f"lmtp_{name}": said[name] for name in MADE}))
+            effective = main | service.options
+            said = {name: effective[f"{service.program}_{name}"] for name in names}
+            made = {f"lmtp_{name}": said[name] for name in MADE}
+            astray = _astray(said["dns_support_level"], effective[LOOKUPS], said["tcp_port"])
+            found.append(Client(service.name, service.program, said["tls_security_level"], made, astray))
     return found
+
+
+def _astray(dns: str, off: str, port: str) -> str:
+    """Return why mail that goes by its recipient's domain finds no server (postconf(5), smtp_dns_support_level)."""
+    if dns == "disabled" or (not dns and off == "yes"):
+        return "it would ask DNS for no MX record"
+    return (
+        f"it would ask at port {port}, and servers are at 25 (RFC 5321, 4.5.4.2)" if port not in ("smtp", "25") else ""
+    )
 
 
 def services(those: Iterable[Client]) -> Iterator[str]:

@@ -251,6 +251,9 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "TLS is spoken as nobody speaks it": (
         main(smtp_tls_security_level="encrypt", smtp_tls_mandatory_protocols=">=TLSv1.4"), "mail_is_handed_on",
     ),
+    "nobody looks for servers outside": (main(disable_dns_lookups="yes"), "mail_is_handed_on"),
+    "the service doesn't look for them": (master("smtp/unix", smtp_dns_support_level="disabled"), "mail_is_handed_on"),
+    "servers outside are asked at another port": (main(smtp_tcp_port=2525), "mail_is_handed_on"),
     "a good answer is taken for a bad one": (
         main(smtp_reply_filter="regexp:{{/^250 2/ 450 4.0.0 later}}"), "programs_send",
     ),
@@ -360,7 +363,8 @@ def test_who_has_nobody_outside_proves_nothing_of_strangers(settings: Settings) 
     made = settings(pillar | {"promises": {"strangers_do_not_relay": True}})
     [promise] = [each for each in derived.promised(made, [], [4]) if each.name == "strangers_do_not_relay"]
     assert (
-        judged.verdict(promise, {}, judged.Signers(made), judged.Nexthops({}, [], ""), "").outcome is Outcome.UNPROVEN
+        judged.verdict(promise, {}, judged.Signers(made), judged.Nexthops({}, [], "", {}), "").outcome
+        is Outcome.UNPROVEN
     )
 
 
@@ -410,6 +414,13 @@ def test_a_delivery_layer_that_has_no_tls_where_it_must_is_seen(site: Callable[.
     verdict = site(**main(smtp_tls_security_level="encrypt")).verdicts()["mail_is_handed_on"]
     assert verdict.outcome is Outcome.BROKEN
     assert "TLS is required, but was not offered by host 127.0.0.1" in verdict.seen[0]
+
+
+@real
+def test_all_mail_by_a_smart_host_needs_no_look_up(site: Callable[..., Site]) -> None:
+    with delivery_layer() as smart:
+        made = site(**main(relayhost=smart.removeprefix("smtp:"), disable_dns_lookups="yes"))
+        assert made.verdicts()["mail_is_handed_on"].outcome is Outcome.KEPT
 
 
 @real
