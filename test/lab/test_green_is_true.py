@@ -33,10 +33,10 @@ SEEDS = os.environ.get("GREEN_IS_TRUE_SEEDS", "")
 USER, OTHER, OUTSIDE = "usuario01@domain01.dom", "usuario02@domain02.dom", "somebody@outside.example"
 
 
-def ends(lab: Any, code: int, **session: Any) -> None:
-    """Hold a session, and see that its last answer begins so."""
+def ends(lab: Any, *digits: int, **session: Any) -> None:
+    """Hold a session, and see that its last answer begins with one of these."""
     answers = mail.session(lab, **session)
-    assert answers[-1].code // 100 == code, answers[-1]
+    assert answers[-1].code // 100 in digits, answers[-1]
 
 
 def arrives(lab: Any, host: str, sender: str, recipient: str, **session: Any) -> None:
@@ -104,9 +104,9 @@ def is_signed(lab: Any) -> None:
     checks.signature_verifies(lab, mail.USERS)
 
 
-def stranger(code: int, sender: str, recipient: str) -> Callable[[Any], None]:
+def stranger(*digits: int, sender: str, recipient: str) -> Callable[[Any], None]:
     """Return what asks as a stranger."""
-    return lambda lab: ends(lab, code, address=mail.STRANGER, sender=sender, recipients=[recipient])
+    return lambda lab: ends(lab, *digits, address=mail.STRANGER, sender=sender, recipients=[recipient])
 
 
 def user(code: int, sender: str, recipient: str, entry: mail.Entry = mail.USERS, name: str = "usuario01") -> Any:
@@ -116,12 +116,13 @@ def user(code: int, sender: str, recipient: str, entry: mail.Entry = mail.USERS,
 
 
 ORACLE: dict[str, Callable[[Any], None]] = {
-    "a stranger does not relay": stranger(5, "a@stranger.example", OUTSIDE),
-    "a stranger does not relay with the null sender": stranger(5, "", OUTSIDE),
-    "a stranger is nobody of the site": stranger(5, "president@domain01.dom", USER),
-    "a stranger's mail to nobody is refused": stranger(5, "a@stranger.example", "nobody@domain01.dom"),
+    # Postfix puts off what it doesn't relay, if it isn't told otherwise (postconf(5), smtpd_relay_restrictions).
+    "a stranger does not relay": stranger(4, 5, sender="a@stranger.example", recipient=OUTSIDE),
+    "a stranger does not relay with the null sender": stranger(4, 5, sender="", recipient=OUTSIDE),
+    "a stranger is nobody of the site": stranger(5, sender="president@domain01.dom", recipient=USER),
+    "a stranger's mail to nobody is refused": stranger(5, sender="a@stranger.example", recipient="nobody@domain01.dom"),
     "a stranger is heard": stranger_is_heard,
-    "a stranger is heard in the second domain": stranger(2, "a@stranger.example", OTHER),
+    "a stranger is heard in the second domain": stranger(2, sender="a@stranger.example", recipient=OTHER),
     "a user's read receipt is taken": lambda lab: ends(
         lab,
         2,
