@@ -65,11 +65,26 @@ def packed(content: bytes) -> bytes:
     return whole.getvalue()
 
 
+def program(lab: Any, message: Any) -> None:
+    """Send what cron writes to somebody outside."""
+    argv = ["sendmail", "-f", "root@domain01.dom", OUTSIDE]
+    lab.host("relay").run(argv, input=message.as_string(), check=False, timeout=30)
+
+
 def program_sends(lab: Any) -> None:
-    """What cron writes to somebody outside arrives."""
+    """What a program writes arrives, and verifies at the receiver."""
     message = mail.compose("root@domain01.dom", OUTSIDE)
-    lab.host("relay").run(["sendmail", "-f", "root@domain01.dom", OUTSIDE], input=message.as_string(), timeout=30)
-    assert mail.arrived(lab.host("outside"), message, wait=7), "taken, and not at outside"
+    program(lab, message)
+    copies = mail.arrived(lab.host("outside"), message, wait=7)
+    assert copies, "taken, and not at outside"
+    assert "dkim=pass" in str(copies[0]["Authentication-Results"]), copies[0]["Authentication-Results"]
+
+
+def programs_virus_is_stopped(lab: Any) -> None:
+    """What a program sends doesn't arrive where it is a virus."""
+    message = mail.compose("root@domain01.dom", OUTSIDE, attachment=mail.EICAR)
+    program(lab, message)
+    assert not mail.arrived(lab.host("outside"), message, wait=2), "the virus arrived"
 
 
 def stranger_is_heard(lab: Any) -> None:
@@ -149,6 +164,7 @@ ORACLE: dict[str, Callable[[Any], None]] = {
         "outside", USER, OUTSIDE, address=mail.STRANGER, entry=mail.USERS, user="usuario01"
     ),
     "a program sends": program_sends,
+    "a program's virus is stopped": programs_virus_is_stopped,
     "the postmaster is reached": postmaster_is_reached,
 }
 

@@ -17,6 +17,8 @@ from smtpout_core.promises.promise import MESSAGES, SENDMAIL, Content, Question
 
 AT_ONCE = 16  # dialogues
 LONG = 5_000  # characters, of which RFC 5321, 4.5.3.1.6, allows 998 in a line; programs write more
+HOP = "from mail{}.client.example by mail.client.example; Thu, 1 Jan 2026 00:00:00 +0000"
+HOPS = 20  # that a message may have behind it, of the hundred that RFC 5321, 6.3, has a server allow at least
 PATIENCE = 20.0  # seconds until what was taken has left
 STATES = {
     "moving": "is still on its way",
@@ -155,6 +157,7 @@ def _message(question: Question, token: str) -> bytes:
         f"Date: {formatdate()}\nX-Smtpout-Trial: {token}\nMIME-Version: 1.0\n"
     )
     if question.content is Content.AWKWARD:
+        head = "".join(f"Received: {HOP.format(number)}\n" for number in range(HOPS)) + head
         long = ("A promise is asked for \N{EM DASH} " * LONG)[:LONG]
         return f"{head}Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n{long}\n".encode()
     head = f"Message-ID: <{token}@trial.invalid>\n{head}"

@@ -18,6 +18,8 @@ from smtpout_core.promises.promise import ANY, MESSAGES, Content, End, Outcome, 
 
 ALGORITHMS = ("rsa-sha256", "ed25519-sha256")
 """Of signatures that receivers take (RFC 8301, RFC 8463)."""
+HOLDS = 24 * 3600
+"""Seconds for which a signature has to be good at least: mail is put off, by some receivers as a rule."""
 OF_THE_CLIENT = re.compile(r"cannot find your (?:reverse )?hostname|gr[ea]y-?list", re.IGNORECASE)
 """A refusal for what a trial's client doesn't have and a real one may: a name in DNS, patience."""
 
@@ -216,8 +218,11 @@ class Signers:
 
     def _verified(self, message: bytes, signer: tuple[str, str]) -> str:
         """Return why a signature isn't what a receiver takes, with the key's own public half for the record."""
-        if (algorithm := signatures(message)[signer]) not in ALGORITHMS:
+        tags = signatures(message)[signer]
+        if (algorithm := tags.get("a", "").lower()) not in ALGORITHMS:
             return f"its signature by {named(signer)} is made with {algorithm}, which receivers don't take (RFC 8301)"
+        if "x" in tags and (seconds := int(tags["x"]) - int(tags.get("t", 0))) < HOLDS:
+            return f"its signature by {named(signer)} ends after {seconds} s (RFC 6376, 3.5, x=), and mail may wait"
         try:
             dkim = packages.imported("dkim", "dkimpy")
         except NotInstalledError as missing:
@@ -232,13 +237,13 @@ class Signers:
         return f"its signature by {named(signer)} fails: something was changed after it"
 
 
-def signatures(message: bytes) -> dict[tuple[str, str], str]:
-    """Return the algorithm of each DKIM signature, by domain and selector (RFC 6376, 3.5)."""
+def signatures(message: bytes) -> dict[tuple[str, str], dict[str, str]]:
+    """Return the tags of each DKIM signature, by domain and selector (RFC 6376, 3.5)."""
     head = re.sub(rb"\n[ \t]+", b" ", message.partition(b"\n\n")[0])
     found = {}
     for value in re.findall(rb"(?mi)^DKIM-Signature:(.*)$", head):
         tags = dict(re.findall(r"\b([a-z]+)\s*=\s*([^;\s]+)", value.decode(errors="replace")))
-        found[tags.get("d", "").lower(), tags.get("s", "")] = tags.get("a", "").lower()
+        found[tags.get("d", "").lower(), tags.get("s", "")] = tags
     return found
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from smtpout_core.daemons.postfix import aside, conf
+from smtpout_core.daemons.postfix import aside, conf, maps
 from smtpout_core.promises import handing
 
 PROGRAMS = ("smtp", "lmtp")
@@ -39,9 +39,11 @@ PLAINLY = {
     "enforce_tls": "no",
     "sasl_auth_enable": "no",
 }
-# Of where it looks for a server outside, and by which port; disable_dns_lookups is the older form of the first.
-ASTRAY = ("dns_support_level", "tcp_port")
+# Of where it looks for a server outside, and at which port; disable_dns_lookups is the older form of the first.
+ASTRAY = ("dns_support_level", "dns_reply_filter", "tcp_port")
 LOOKUPS = "disable_dns_lookups"
+# Of those that any server's name has, as a filter of replies gets them (postconf(5), smtp_dns_reply_filter).
+RECORDS = ("world.example. 3600 IN MX 10 mail.world.example.", "mail.world.example. 3600 IN A 198.51.100.25")
 # Of a door that takes whatever it gets, as it is.
 OPEN = {
     **{f"smtpd_{each}_restrictions": "" for each in ("client", "helo", "sender", "recipient", "data", "end_of_data")},
@@ -90,18 +92,22 @@ def clients(config: str) -> list[Client]:
             effective = main | service.options
             said = {name: effective[f"{service.program}_{name}"] for name in names}
             made = {f"lmtp_{name}": said[name] for name in MADE}
-            astray = _astray(said["dns_support_level"], effective[LOOKUPS], said["tcp_port"])
+            astray = _astray(config, said, effective[LOOKUPS] == "yes")
             found.append(Client(service.name, service.program, said["tls_security_level"], made, astray))
     return found
 
 
-def _astray(dns: str, off: str, port: str) -> str:
+def _astray(config: str, said: Mapping[str, str], native: bool) -> str:
     """Return why mail that goes by its recipient's domain finds no server (postconf(5), smtp_dns_support_level)."""
-    if dns == "disabled" or (not dns and off == "yes"):
+    if said["dns_support_level"] == "disabled" or (native and not said["dns_support_level"]):
         return "it would ask DNS for no MX record"
-    return (
-        f"it would ask at port {port}, and servers are at 25 (RFC 5321, 4.5.4.2)" if port not in ("smtp", "25") else ""
-    )
+    if said["tcp_port"] not in ("smtp", "25"):
+        return f"it would ask at port {said['tcp_port']}, and servers are at 25 (RFC 5321, 4.5.4.2)"
+    for table in maps.named(said["dns_reply_filter"]):
+        for record in RECORDS:
+            if answer := maps.answer(config, table, record):
+                return f"of DNS's reply {record!r} its filter makes {answer!r}"
+    return ""
 
 
 def services(those: Iterable[Client]) -> Iterator[str]:

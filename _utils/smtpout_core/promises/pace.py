@@ -12,6 +12,7 @@ from collections.abc import Sequence
 AT_ONCE = {
     "destination_recipient_limit": "1",
     "destination_rate_delay": "0s",
+    "transport_rate_delay": "0s",
     "initial_destination_concurrency": "20",
 }
 LONG = 60  # seconds between two messages to a destination, beyond which a site's mail waits rather than is throttled

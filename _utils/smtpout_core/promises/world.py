@@ -16,7 +16,14 @@ PATIENCE = 10.0
 """Seconds for a command."""
 GREETING = b"220 mail.world.invalid ESMTP\r\n"
 OFFERS = [b"mail.world.invalid", b"PIPELINING", b"8BITMIME", b"DSN"]
-REPLIES = {b"QUIT": b"221 2.0.0 Bye\r\n", b"STARTTLS": b"220 2.0.0 Ready\r\n", b"DATA": b"554 5.3.0 No mail\r\n"}
+TAKEN, UNKNOWN = b"250 2.0.0 Ok\r\n", b"502 5.5.1 Command not implemented\r\n"
+REPLIES = {
+    **dict.fromkeys((b"HELO", b"MAIL", b"RCPT", b"RSET", b"NOOP"), TAKEN),
+    b"QUIT": b"221 2.0.0 Bye\r\n",
+    b"STARTTLS": b"220 2.0.0 Ready\r\n",
+    b"DATA": b"554 5.3.0 No mail\r\n",
+}
+"""What it says to each command but EHLO; to another, LHLO for one, that it has none such (RFC 5321, 4.2.4)."""
 
 
 @contextmanager
@@ -76,7 +83,7 @@ class _Session(socketserver.BaseRequestHandler):
             offers = [*OFFERS, b"STARTTLS"] if context and not secure else OFFERS
             self._say(b"".join(b"250%s%s\r\n" % (b" " if each is offers[-1] else b"-", each) for each in offers))
             return True
-        self._say(REPLIES.get(verb, b"250 2.0.0 Ok\r\n"))
+        self._say(REPLIES.get(verb, UNKNOWN))
         if verb == b"STARTTLS" and context:
             self.request = context.wrap_socket(self.request, server_side=True)
         return verb != b"QUIT"

@@ -254,6 +254,12 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "nobody looks for servers outside": (main(disable_dns_lookups="yes"), "mail_is_handed_on"),
     "the service doesn't look for them": (master("smtp/unix", smtp_dns_support_level="disabled"), "mail_is_handed_on"),
     "servers outside are asked at another port": (main(smtp_tcp_port=2525), "mail_is_handed_on"),
+    "what DNS says of servers outside is left out": (
+        main(smtp_dns_reply_filter="regexp:{{/ MX / IGNORE}}"), "mail_is_handed_on",
+    ),
+    "others are spoken to in LMTP": (main(default_transport="lmtp"), "mail_is_handed_on"),
+    "a few hops are too many": (main(hopcount_limit=5), "mail_is_signed"),
+    "signatures end at once": ({"opendkim": {"options": {"SignatureTTL": 60}}}, "mail_is_signed"),
     "a good answer is taken for a bad one": (
         main(smtp_reply_filter="regexp:{{/^250 2/ 450 4.0.0 later}}"), "programs_send",
     ),
@@ -301,7 +307,9 @@ def test_a_site_adds_to_what_the_formula_needs_and_keeps_all(site: Callable[...,
 
 @real
 def test_mail_that_is_throttled_is_no_broken_promise(site: Callable[..., Site]) -> None:
-    made = site(**main(smtp_destination_rate_delay="2s", default_destination_rate_delay="1m"))
+    made = site(
+        **main(smtp_destination_rate_delay="2s", default_destination_rate_delay="1m", default_transport_rate_delay="5s")
+    )
     assert {name: each.seen for name, each in made.verdicts().items() if each.outcome is not Outcome.KEPT} == {}
 
 
@@ -414,6 +422,12 @@ def test_a_delivery_layer_that_has_no_tls_where_it_must_is_seen(site: Callable[.
     verdict = site(**main(smtp_tls_security_level="encrypt")).verdicts()["mail_is_handed_on"]
     assert verdict.outcome is Outcome.BROKEN
     assert "TLS is required, but was not offered by host 127.0.0.1" in verdict.seen[0]
+
+
+@real
+def test_replies_of_dns_that_nobody_needs_may_be_left_out(site: Callable[..., Site]) -> None:
+    made = site(**main(smtp_dns_reply_filter="regexp:{{/ IN AAAA / IGNORE}}"))
+    assert made.verdicts()["mail_is_handed_on"].outcome is Outcome.KEPT
 
 
 @real

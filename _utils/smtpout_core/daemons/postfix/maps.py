@@ -160,6 +160,35 @@ def query(
     return output[len(key + PRINTED[program]) : -1] if output else None
 
 
+def named(tables: str) -> Iterator[str]:
+    """Yield the tables of a list, in which commas and blanks part those that stand in no braces (postconf(5)).
+
+    :param tables: the parameter's value.
+    """
+    depth, name = 0, ""
+    for character in f"{tables} ":
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        if depth or not re.match(r"[,\s]", character):
+            name += character
+        elif name:
+            yield name.removeprefix("proxy:")
+            name = ""
+
+
+def answer(directory: str, table: str, key: str) -> str:
+    """Return what a table, as a configuration names it, has for a key; an empty text where it has nothing.
+
+    :param directory: the configuration directory.
+    :param table: type and name.
+    :param key: as a daemon would ask.
+    :raises RelayError: postmap's own words, where it can't be read.
+    """
+    done = command.run([command.which("postmap"), "-c", directory, "-q", key, table])
+    if done.status == 0 or not done.said.strip():
+        return done.output.strip("\n")
+    raise RelayError(done.said.strip())
+
+
 def check(
     path: str, type: str, entries: Entries = None, *, config_directory: str | None = None, program: str = "postmap"
 ) -> list[str]:

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from smtpout_core import command
-from smtpout_core.daemons.postfix import conf
+from smtpout_core.daemons.postfix import conf, maps
 from smtpout_core.directory import ask, filters, people
 from smtpout_core.errors import RelayError
 from smtpout_core.site import searches
@@ -29,10 +28,10 @@ def owners(settings: dict[str, Any], address: str) -> dict[str, list[str]]:
     said = conf.values(directory, "smtpd_sender_login_maps", "recipient_delimiter")
     if not said["smtpd_sender_login_maps"]:
         raise RelayError("smtpd_sender_login_maps is empty: whoever logs in sends with every address")
-    tables = list(_parted(said["smtpd_sender_login_maps"]))
+    tables = list(maps.named(said["smtpd_sender_login_maps"]))
     for key in _keys(address.lower(), said["recipient_delimiter"]):
         for table in tables:
-            if answer := _asked(directory, table, key):
+            if answer := maps.answer(directory, table, key):
                 names = [name for name in re.split(r"[,\s]+", answer) if name]
                 why = _reasons(settings, key)
                 return {name: why.get(name.lower(), [f"{table} has {key}"]) for name in dict.fromkeys(names)}
@@ -127,23 +126,3 @@ def _keys(address: str, delimiters: str) -> Iterator[str]:
     if cut:
         yield f"{local[:cut]}@{domain}"
     yield f"@{domain}"
-
-
-def _parted(tables: str) -> Iterator[str]:
-    """Yield the tables of a list, in which commas and blanks part those that stand in no braces (postconf(5))."""
-    depth, name = 0, ""
-    for character in f"{tables} ":
-        depth += {"{": 1, "}": -1}.get(character, 0)
-        if depth or not re.match(r"[,\s]", character):
-            name += character
-        elif name:
-            yield name.removeprefix("proxy:")
-            name = ""
-
-
-def _asked(directory: str, table: str, key: str) -> str:
-    """Return what a table has for a key; nothing where it doesn't have it."""
-    answer = command.run([command.which("postmap"), "-c", directory, "-q", key, table])
-    if answer.status == 0 or not answer.said.strip():
-        return answer.output.strip("\n")
-    raise RelayError(answer.said.strip())
