@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 from smtpout_core.daemons import milter, saslauthd
 from smtpout_core.daemons.limits import asking as limits
-from smtpout_core.daemons.postfix import aside, conf
+from smtpout_core.daemons.postfix import aside, conf, maps
 from smtpout_core.daemons.postfix.aside import Entry, Places
 from smtpout_core.errors import RelayError
-from smtpout_core.promises import filters, handing, leaving, pace
+from smtpout_core.promises import filters, handing, leaving, mailboxes, pace
 from smtpout_core.promises.handing import Handed
 from smtpout_core.promises.promise import SERVERS, SUBMISSION, SUBMISSIONS
 from smtpout_core.site.rules.postfix import port
@@ -82,6 +82,7 @@ class Chain:
     :param folder: where it lies.
     :param doors: the socket of each service that takes sessions, by its name in master.cf.
     :param clients: what sends mail on, by its service's name.
+    :param mailboxes: what has it stay, likewise.
     :param log: what its daemons have logged: who, and what.
     """
 
@@ -89,6 +90,7 @@ class Chain:
     places: Places
     doors: dict[str, str] = field(default_factory=dict)
     clients: dict[str, leaving.Client] = field(default_factory=dict)
+    mailboxes: dict[str, mailboxes.Local] = field(default_factory=dict)
     log: list[tuple[str, str]] = field(default_factory=list)
 
     def send(self, messages: Mapping[str, tuple[str, str, bytes]], patience: float = PATIENCE) -> None:
@@ -141,6 +143,17 @@ class Chain:
         """Return where a file of the configuration lies."""
         inside = os.path.relpath(path, self.places.directory)
         return Path(path) if inside.startswith("..") else self.folder.resolve() / "config" / inside
+
+    def answer(self, table: str, key: str) -> str:
+        """Return what a table of the configuration has for a key; an empty text where it has nothing.
+
+        :param table: type and name, as the configuration has it.
+        :param key: as a daemon would ask.
+        :raises RelayError: it can't be read.
+        """
+        kind, _, name = table.partition(":")
+        place = f"{kind}:{self.file(name)}" if name.startswith("/") else table
+        return maps.answer(str(self.folder.resolve() / "config"), place, key)
 
     def handed(self, settings: dict[str, Any], handed: Collection[Handed]) -> Mapping[Handed, str]:
         """Return what keeps mail from being taken where it goes on to; an empty text where nothing does.
@@ -208,6 +221,7 @@ def started(
     def changed(config: str, main: str, master: list[Entry]) -> tuple[str, str]:
         main, entries = _changed(main, master, settings, chain, verbose)
         chain.clients = {each.service: each for each in leaving.clients(config)}
+        chain.mailboxes = mailboxes.services(config, chain.answer)
         return main, "\n".join([*entries, *leaving.services(chain.clients.values()), ""])
 
     with aside.furnished(staged, places, changed) as folder:

@@ -14,6 +14,7 @@ from smtpout_core.promises import leaving, world
 from smtpout_core.promises.chain import Arrived, Chain
 from smtpout_core.promises.followed import Seen
 from smtpout_core.promises.handing import Handed
+from smtpout_core.promises.mailboxes import Local
 from smtpout_core.promises.promise import ANY, MESSAGES, Content, End, Outcome, Promise, Question, Verdict
 
 ALGORITHMS = ("rsa-sha256", "ed25519-sha256")
@@ -64,6 +65,7 @@ def _fault(question: Question, seen: Seen, signers: Signers, nexthops: Nexthops)
     return (
         _route_fault(question, seen.arrived)
         or nexthops.loop(seen.arrived)
+        or nexthops.unread(seen.arrived)
         or _told(question, seen.arrived)
         or signers.fault(question, seen.arrived)
         or nexthops.fault(question, seen.arrived)
@@ -120,16 +122,23 @@ class Nexthops:
     :param faults: what keeps each from taking mail.
     :param domains: for which the site says where mail goes, or that it can be asked there.
     :param own: the relay's name.
-    :param astray: why a service's client finds no server outside, by its name.
+    :param astray: why a service's client finds no server outside, by its name; an empty text where it does.
+    :param mailboxes: what has mail stay here, likewise.
     """
 
     def __init__(
-        self, faults: Mapping[Handed, str], domains: Collection[str], own: str, astray: Mapping[str, str]
+        self,
+        faults: Mapping[Handed, str],
+        domains: Collection[str],
+        own: str,
+        astray: Mapping[str, str],
+        mailboxes: Mapping[str, Local],
     ) -> None:
         self.faults = faults
         self.domains = domains
         self.own = own.lower()
         self.astray = astray
+        self.mailboxes = mailboxes
 
     @classmethod
     def of(cls, chain: Chain, settings: dict[str, Any], seen: Mapping[Question, Seen], version: int) -> Nexthops:
@@ -155,7 +164,8 @@ class Nexthops:
             {each: faults[asked[each.recipient]] for each in handed if each.recipient in asked},
             domains,
             settings["hostname"],
-            {name: client.astray for name, client in chain.clients.items() if client.astray},
+            {name: leaving.astray(client, chain.answer) for name, client in chain.clients.items()},
+            chain.mailboxes,
         )
 
     def loop(self, arrived: Sequence[Arrived]) -> str:
@@ -165,12 +175,18 @@ class Nexthops:
                 return f"it goes to {each.service}:{each.nexthop}, which is this relay itself"
         return ""
 
+    def unread(self, arrived: Sequence[Arrived]) -> str:
+        """Return why what stays on the relay gets to nobody here."""
+        staying = [(self.mailboxes[each.service], each) for each in arrived if each.service in self.mailboxes]
+        faults = [local.fault(each.recipient.rpartition("@")[0] or each.recipient) for local, each in staying]
+        return f"it stays here, and {faults[0]}" if len(faults) == len(arrived) and all(faults) else ""
+
     def fault(self, question: Question, arrived: Sequence[Arrived]) -> str:
         """Return what keeps a server that mail goes to from taking it."""
         for each in map(_handed, arrived if question.handed else ()):
             outside = _is_outside(each, self.domains)
-            if outside and each.service in self.astray:
-                return f"{each.service} finds no server outside: {self.astray[each.service]}"
+            if outside and (why := self.astray.get(each.service)):
+                return f"{each.service} finds no server outside: {why}"
             if fault := self.faults.get(each):
                 return f"{'a server outside' if outside else f'{each.service}:{each.nexthop}'} doesn't take it: {fault}"
         return ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import smtplib
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -40,7 +40,7 @@ PLAINLY = {
     "sasl_auth_enable": "no",
 }
 # Of where it looks for a server outside, and at which port; disable_dns_lookups is the older form of the first.
-ASTRAY = ("dns_support_level", "dns_reply_filter", "tcp_port")
+FINDING = ("dns_support_level", "dns_reply_filter", "tcp_port")
 LOOKUPS = "disable_dns_lookups"
 # Of those that any server's name has, as a filter of replies gets them (postconf(5), smtp_dns_reply_filter).
 RECORDS = ("world.example. 3600 IN MX 10 mail.world.example.", "mail.world.example. 3600 IN A 198.51.100.25")
@@ -69,14 +69,14 @@ class Client(NamedTuple):
     :param program: smtp or lmtp.
     :param tls: its security level (postconf(5), smtp_tls_security_level).
     :param made: what it is told of messages, by names of ``lmtp_`` parameters.
-    :param astray: why it finds no server outside, which a trial on loopback wouldn't show; an empty text where it does.
+    :param finding: what it finds a server outside by, by the last words of ``smtp_`` parameters.
     """
 
     service: str
     program: str
     tls: str
     made: dict[str, str]
-    astray: str
+    finding: dict[str, str]
 
 
 def clients(config: str) -> list[Client]:
@@ -84,7 +84,7 @@ def clients(config: str) -> list[Client]:
 
     :param config: its directory, as the site has it.
     """
-    names = (*MADE, *ASTRAY, "tls_security_level")
+    names = (*MADE, *FINDING, "tls_security_level")
     main = conf.values(config, LOOKUPS, *(f"{program}_{name}" for program in PROGRAMS for name in names))
     found = []
     for service in conf.services(config):
@@ -92,9 +92,29 @@ def clients(config: str) -> list[Client]:
             effective = main | service.options
             said = {name: effective[f"{service.program}_{name}"] for name in names}
             made = {f"lmtp_{name}": said[name] for name in MADE}
-            astray = _astray(config, said, effective[LOOKUPS] == "yes")
-            found.append(Client(service.name, service.program, said["tls_security_level"], made, astray))
+            finding = {name: said[name] for name in FINDING}
+            if effective[LOOKUPS] == "yes" and not said["dns_support_level"]:
+                finding["dns_support_level"] = "disabled"
+            found.append(Client(service.name, service.program, said["tls_security_level"], made, finding))
     return found
+
+
+def astray(client: Client, answer: Callable[[str, str], str]) -> str:
+    """Return why mail that goes by its recipient's domain finds no server (postconf(5), smtp_dns_support_level).
+
+    The trial, where servers are on loopback, wouldn't show it.
+
+    :param answer: gives what a table of the configuration has for a key.
+    """
+    if client.finding["dns_support_level"] == "disabled":
+        return "it would ask DNS for no MX record"
+    if (port := client.finding["tcp_port"]) not in ("smtp", "25"):
+        return f"it would ask at port {port}, and servers are at 25 (RFC 5321, 4.5.4.2)"
+    for table in maps.named(client.finding["dns_reply_filter"]):
+        for record in RECORDS:
+            if made := answer(table, record):
+                return f"of DNS's reply {record!r} its filter makes {made!r}"
+    return ""
 
 
 def _astray(config: str, said: Mapping[str, str], native: bool) -> str:

@@ -17,10 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from smtpout_core import command
 from smtpout_core.daemons import clamav
 from smtpout_core.daemons.opendkim import keys, record
-from smtpout_core.daemons.postfix import certificate, conf, given, queue
+from smtpout_core.daemons.postfix import certificate, conf, given, maps, queue
 from smtpout_core.directory import servers
 from smtpout_core.errors import Doubt, NotInstalledError, RelayError
 from smtpout_core.host import STATE_DIR
@@ -223,9 +222,10 @@ def _disks(settings: dict[str, Any], least: int) -> str:
 
 def _roots_mail(settings: dict[str, Any], days: int) -> str:
     """Return where root's mail goes: to somebody, or into a file that is looked at."""
-    made = conf.values(settings["postfix"]["directory"], "alias_maps", "mail_spool_directory", "home_mailbox")
-    for table in made["alias_maps"].replace(",", " ").split():
-        to = command.run([command.which("postalias"), "-q", "root", table]).output.strip()
+    directory = settings["postfix"]["directory"]
+    made = conf.values(directory, "alias_maps", "mail_spool_directory", "home_mailbox")
+    for table in maps.named(made["alias_maps"]):
+        to = maps.answer(directory, table, "root")
         if to not in ("", "root"):
             return f"it goes to {to}"
     own = made["home_mailbox"]

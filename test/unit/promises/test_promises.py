@@ -260,6 +260,12 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "others are spoken to in LMTP": (main(default_transport="lmtp"), "mail_is_handed_on"),
     "a few hops are too many": (main(hopcount_limit=5), "mail_is_signed"),
     "signatures end at once": ({"opendkim": {"options": {"SignatureTTL": 60}}}, "mail_is_signed"),
+    "who is here is somebody else, whom nobody knows": (
+        main(alias_maps="regexp:{{/./ DISCARD}}"), "strangers_reach_the_postmaster",
+    ),
+    "mailboxes lie in a folder that isn't there": (
+        master("local/unix", mail_spool_directory="/nowhere"), "strangers_reach_the_postmaster",
+    ),
     "a good answer is taken for a bad one": (
         main(smtp_reply_filter="regexp:{{/^250 2/ 450 4.0.0 later}}"), "programs_send",
     ),
@@ -371,7 +377,7 @@ def test_who_has_nobody_outside_proves_nothing_of_strangers(settings: Settings) 
     made = settings(pillar | {"promises": {"strangers_do_not_relay": True}})
     [promise] = [each for each in derived.promised(made, [], [4]) if each.name == "strangers_do_not_relay"]
     assert (
-        judged.verdict(promise, {}, judged.Signers(made), judged.Nexthops({}, [], "", {}), "").outcome
+        judged.verdict(promise, {}, judged.Signers(made), judged.Nexthops({}, [], "", {}, {}), "").outcome
         is Outcome.UNPROVEN
     )
 
