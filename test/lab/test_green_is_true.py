@@ -21,7 +21,7 @@ import pytest
 import yaml
 from support import load
 
-from lab import checks, mail, overrides
+from lab import mail, overrides
 from lab.conftest import SUMMARY, Applied
 from lab.lab import CLIENT
 from lab.process import LabError
