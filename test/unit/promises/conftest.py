@@ -19,7 +19,7 @@ from smtpout_core.change.templates import Templates
 from smtpout_core.daemons import descriptions
 from smtpout_core.daemons.opendkim import keys as private
 from smtpout_core.host import Host
-from smtpout_core.promises import asked
+from smtpout_core.promises import asked, derived
 from smtpout_core.promises.promise import Verdict
 from smtpout_core.site.derived import merged
 
@@ -80,8 +80,16 @@ class Site:
 
     def verdicts(self) -> dict[str, Verdict]:
         """Return how each promise stands."""
+        return self._asked(self.settings)
+
+    def verdict(self, name: str) -> Verdict:
+        """Return how one promise stands, the others taken back: they aren't asked then."""
+        others = {each.name: False for each in derived.everything(self.settings) if each.name != name}
+        return self._asked(self.settings | {"promises": others})[name]
+
+    def _asked(self, settings: dict[str, Any]) -> dict[str, Verdict]:
         with self.staged() as where:
-            return {verdict.promise.name: verdict for verdict in asked.asked(self.settings, where)}
+            return {verdict.promise.name: verdict for verdict in asked.asked(settings, where)}
 
 
 @pytest.fixture(scope="package")

@@ -122,7 +122,7 @@ def test_a_domain_that_is_signed_here_alone_is_asked(site: Callable[..., Site], 
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_breaks_a_promise_is_seen(site: Callable[..., Site], name: str) -> None:
     made = site(**BROKEN[name])
-    verdict = made.verdicts()[name]
+    verdict = made.verdict(name)
     assert verdict.outcome is Outcome.BROKEN, verdict
     assert f"smtpout:promises:{name}: false" in asked.causes(made.settings, verdict.promise)
 
@@ -276,7 +276,7 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("change", REPORTED)
 def test_what_an_apply_once_took_for_right_is_seen(site: Callable[..., Site], change: str) -> None:
     pillar, name = REPORTED[change]
-    verdict = site(**pillar).verdicts()[name]
+    verdict = site(**pillar).verdict(name)
     assert verdict.outcome is Outcome.BROKEN, verdict
 
 
@@ -291,7 +291,7 @@ def test_whom_a_file_of_the_sites_own_names_is_asked_as(
     table = Path(keys["domain01.dom"]).with_name("generic")  # not in /tmp: a trial has its own
     table.write_text(f"{entry}\n", encoding="utf-8")
     table.chmod(0o644)
-    made = site(**main(smtp_generic_maps=f"{kind}:{table}")).verdicts()["mail_is_signed"]
+    made = site(**main(smtp_generic_maps=f"{kind}:{table}")).verdict("mail_is_signed")
     assert made.outcome is Outcome.BROKEN
     assert any("<usuario02@domain02.dom>" in each for each in made.seen), made.seen
     table.chmod(0o640)  # passwords are nobody else's to read
@@ -368,7 +368,7 @@ def test_a_copy_of_all_mail_leaves_nowhere(site: Callable[..., Site]) -> None:
 @real
 def test_a_domain_without_users_is_not_proven_to_be_routed(site: Callable[..., Site]) -> None:
     made = site(domains=["domain01.dom", "domain02.dom", "domain03.dom"])
-    verdict = made.verdicts()["mail_takes_its_route"]
+    verdict = made.verdict("mail_takes_its_route")
     assert (verdict.outcome, verdict.seen) == (Outcome.UNPROVEN, ["the directory shows no user in domain03.dom"])
 
 
@@ -418,14 +418,14 @@ BAD_NEXTHOPS = {
 @pytest.mark.parametrize("seen", BAD_NEXTHOPS)
 def test_a_delivery_layer_that_does_not_take_mail_is_seen(site: Callable[..., Site], seen: str) -> None:
     with delivery_layer(*BAD_NEXTHOPS[seen]) as nexthop:
-        verdict = site(delivery={"nexthop": nexthop}).verdicts()["mail_is_handed_on"]
+        verdict = site(delivery={"nexthop": nexthop}).verdict("mail_is_handed_on")
     assert verdict.outcome is Outcome.BROKEN
     assert all(f"{nexthop} doesn't take it: " in line and seen in line for line in verdict.seen), verdict.seen
 
 
 @real
 def test_a_delivery_layer_that_has_no_tls_where_it_must_is_seen(site: Callable[..., Site]) -> None:
-    verdict = site(**main(smtp_tls_security_level="encrypt")).verdicts()["mail_is_handed_on"]
+    verdict = site(**main(smtp_tls_security_level="encrypt")).verdict("mail_is_handed_on")
     assert verdict.outcome is Outcome.BROKEN
     assert "TLS is required, but was not offered by host 127.0.0.1" in verdict.seen[0]
 
@@ -433,28 +433,28 @@ def test_a_delivery_layer_that_has_no_tls_where_it_must_is_seen(site: Callable[.
 @real
 def test_replies_of_dns_that_nobody_needs_may_be_left_out(site: Callable[..., Site]) -> None:
     made = site(**main(smtp_dns_reply_filter="regexp:{{/ IN AAAA / IGNORE}}"))
-    assert made.verdicts()["mail_is_handed_on"].outcome is Outcome.KEPT
+    assert made.verdict("mail_is_handed_on").outcome is Outcome.KEPT
 
 
 @real
 def test_all_mail_by_a_smart_host_needs_no_look_up(site: Callable[..., Site]) -> None:
     with delivery_layer() as smart:
         made = site(**main(relayhost=smart.removeprefix("smtp:"), disable_dns_lookups="yes"))
-        assert made.verdicts()["mail_is_handed_on"].outcome is Outcome.KEPT
+        assert made.verdict("mail_is_handed_on").outcome is Outcome.KEPT
 
 
 @real
 def test_a_smart_host_takes_whom_it_takes_but_has_to_talk_to_the_relay(site: Callable[..., Site]) -> None:
     with delivery_layer("-f", "RCPT") as smart:
-        verdict = site(**main(relayhost=smart.removeprefix("smtp:"))).verdicts()["mail_is_handed_on"]
+        verdict = site(**main(relayhost=smart.removeprefix("smtp:"))).verdict("mail_is_handed_on")
     assert (verdict.outcome, verdict.seen) == (Outcome.KEPT, [])
     with delivery_layer("-f", "MAIL") as smart:
-        verdict = site(**main(relayhost=smart.removeprefix("smtp:"))).verdicts()["mail_is_handed_on"]
+        verdict = site(**main(relayhost=smart.removeprefix("smtp:"))).verdict("mail_is_handed_on")
     assert verdict.outcome is Outcome.BROKEN
 
 
 def test_users_are_posed_as_with_each_form_of_their_login(site: Callable[..., Site]) -> None:
-    verdict = site(directory={"login": ["uid", "mail"]}).verdicts()["users_send"]
+    verdict = site(directory={"login": ["uid", "mail"]}).verdict("users_send")
     assert verdict.outcome is Outcome.KEPT, verdict.seen
     assert {"usuario01", "usuario01@domain01.dom"} <= {question.login for question in verdict.promise.questions}
 
@@ -480,7 +480,7 @@ def test_a_script_of_the_sites_own_takes_the_place_of_the_formulas(
     script.write_text("return nil\n", encoding="utf-8")
     made = site(opendkim={"options": {"FinalPolicyScript": str(script)}})
     assert made.settings["opendkim"]["judges_authors"] is False
-    verdict = made.verdicts()["authors_are_users"]
+    verdict = made.verdict("authors_are_users")
     assert (verdict.outcome, verdict.seen) == (Outcome.KEPT, [])
 
 
@@ -495,7 +495,7 @@ def test_a_shared_address_is_for_who_is_named_and_for_nobody_else(site: Callable
 def test_nobody_is_asked_with_the_address_of_a_user_who_names_delegates(site: Callable[..., Site]) -> None:
     senders = []
     for delegates in ("none", "cn"):  # whatever all of them have
-        made = site(directory={"delegates": delegates}).verdicts()["users_send_as_themselves"]
+        made = site(directory={"delegates": delegates}).verdict("users_send_as_themselves")
         assert made.outcome is Outcome.KEPT, made.seen
         senders.append({each.sender for each in made.promise.questions})
     assert senders == [{"usuario02@domain02.dom", f"{derived.NOBODY}@domain01.dom"}, {f"{derived.NOBODY}@domain01.dom"}]
