@@ -18,8 +18,10 @@ DEEP = 10
 WANTED = (
     "alias_maps", "allow_mail_to_commands", "allow_mail_to_files", "mail_spool_directory", "home_mailbox",
     "mailbox_command", "mailbox_command_maps", "mailbox_transport", "mailbox_transport_maps", "fallback_transport",
-    "fallback_transport_maps", "luser_relay",
+    "fallback_transport_maps", "luser_relay", "recipient_delimiter", "owner_request_special",
 )  # fmt: skip
+WHOLE = ("postmaster", "mailer-daemon", "double-bounce")
+"""Names that have no extension, whatever marks one."""
 ELSEWHERE = ("mailbox_transport", "mailbox_transport_maps")
 """By which another service has the mail, whoever it is for; those of :data:`UNKNOWN` for whom the host doesn't know."""
 UNKNOWN = ("fallback_transport", "fallback_transport_maps", "luser_relay")
@@ -46,19 +48,29 @@ class Local(NamedTuple):
     def _fault(self, name: str, alias: bool = True, depth: int = DEEP) -> str:
         if not depth:
             return f"aliases lead in a circle, to {name}"
+        user = self._user(name)
         tables = maps.named(self.said["alias_maps"]) if alias else ()
         for table in tables:
-            if to := self.answer(table, name):
+            if to := self.answer(table, name) or self.answer(table, user):
                 faults = [self._to(each, depth) for each in maps.named(to)]
                 return "" if not all(faults) else faults[0]
         if any(self.said[each] for each in ELSEWHERE):
             return ""
         try:
-            pwd.getpwnam(name)
+            pwd.getpwnam(user)
         except KeyError:
-            return "" if any(self.said[each] for each in UNKNOWN) else f"this host has no user {name!r}"
+            return "" if any(self.said[each] for each in UNKNOWN) else f"this host has no user {user!r}"
         spool = self.said["mail_spool_directory"]
         return "" if any(self.said[each] for each in OWN) or os.path.isdir(spool) else f"there is no folder {spool}"
+
+    def _user(self, name: str) -> str:
+        """Return a name without its extension (postconf(5), recipient_delimiter and owner_request_special)."""
+        marks = self.said["recipient_delimiter"]
+        special = "-" in marks and self.said["owner_request_special"] == "yes"
+        if name in WHOLE or (special and (name.startswith("owner-") or name.endswith("-request"))):
+            return name
+        cut = min((place for place in map(name.find, marks) if place >= 0), default=0)
+        return name[:cut] if cut else name
 
     def _to(self, target: str, depth: int) -> str:
         """Return why mail to what an alias names gets to nobody (aliases(5))."""

@@ -263,6 +263,7 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "who is here is somebody else, whom nobody knows": (
         main(alias_maps="regexp:{{/./ DISCARD}}"), "strangers_reach_the_postmaster",
     ),
+    "a letter of root's name begins an extension": (main(recipient_delimiter="t"), "strangers_reach_the_postmaster"),
     "mailboxes lie in a folder that isn't there": (
         master("local/unix", mail_spool_directory="/nowhere"), "strangers_reach_the_postmaster",
     ),
