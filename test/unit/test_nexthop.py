@@ -77,6 +77,16 @@ def test_one_that_does_not_is_told(server: str, encrypted: bool, said: str) -> N
         nexthop.ask(nexthop.read(server), "smtp", encrypted=encrypted)
 
 
+@pytest.mark.parametrize(
+    "server",
+    [(b"220 box\r\n", b"250 box\r\n", b"250 sender\r\n", b"451 4.3.0 no room\r\n", b"221 bye\r\n")],
+    indirect=True,
+)
+def test_one_that_takes_no_users_mail_is_told(server: str) -> None:
+    with pytest.raises(RelayError, match=r"RCPT TO:<usuario01@domain01\.dom> is answered 451 4\.3\.0 no room"):
+        nexthop.ask(nexthop.read(server), "smtp", encrypted=False, recipient="usuario01@domain01.dom")
+
+
 def test_nobody_there_is_told() -> None:
     with pytest.raises(RelayError, match=r"^127\.0\.0\.1:1: .*refused"):
         nexthop.ask(nexthop.read("smtp:[127.0.0.1]:1"), "smtp", encrypted=False)

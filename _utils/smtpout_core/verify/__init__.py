@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -15,7 +15,7 @@ from smtpout_core.daemons.limits import asking as limits
 from smtpout_core.daemons.limits import daemon as limits_daemon
 from smtpout_core.daemons.postfix import conf, nexthop, sources
 from smtpout_core.daemons.watch import record
-from smtpout_core.directory import ask
+from smtpout_core.directory import ask, people
 from smtpout_core.dns import kept
 from smtpout_core.errors import Doubt, RelayError
 from smtpout_core.host import Host
@@ -182,9 +182,19 @@ def _directory(settings: dict[str, Any]) -> str:
 
 
 def _delivery(settings: dict[str, Any]) -> str:
-    """Return where the delivery layer answers; what doesn't is asked again by Postfix, and its mail waits."""
+    """Return where the delivery layer takes users' mail; what doesn't is asked again by Postfix, and its mail waits."""
     ways = settings["postfix"]["maps"]["transport_maps"]["entries"]
-    return _served(settings, list(dict.fromkeys(ways[domain] for domain in settings["domains"] if domain in ways)))
+    routes: dict[str, str] = {}
+    for domain in settings["domains"]:
+        if domain in ways:
+            routes.setdefault(ways[domain], domain)
+    asked = dict(list(routes.items())[:ROUTES])
+    try:
+        known = people.found(settings, asked.values())
+    except RelayError:  # another check says that the directory can't be asked
+        known = []
+    users = {address.rpartition("@")[2]: address for person in reversed(known) for address in person.addresses}
+    return _served(settings, list(routes), {route: users.get(domain, "") for route, domain in asked.items()})
 
 
 def _others_routes(settings: dict[str, Any]) -> list[str]:
@@ -193,9 +203,12 @@ def _others_routes(settings: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(server for route in routes for server in route["servers"]))
 
 
-def _served(settings: dict[str, Any], routes: Sequence[str]) -> str:
-    """Return which servers of routes answer; what doesn't is asked again by Postfix, and its mail waits."""
-    served, silent, short = _asked(settings, routes[:ROUTES])
+def _served(settings: dict[str, Any], routes: Sequence[str], users: Mapping[str, str] | None = None) -> str:
+    """Return which servers of routes answer; what doesn't is asked again by Postfix, and its mail waits.
+
+    :param users: somebody whose mail has to be taken, by the route.
+    """
+    served, silent, short = _asked(settings, routes[:ROUTES], users or {})
     if silent or short:
         raise Doubt("\n".join([*silent, *short]))
     return ", ".join(served) or "no route of the site's leads to a server"
@@ -213,7 +226,7 @@ def _outside(settings: dict[str, Any]) -> str:
         except RelayError as error:
             raise Doubt(f"mail to outside waits: {error}") from error
         return "DNS answers; only smtpout:verify:outside would show that port 25 is open outwards"
-    served, silent, short = _asked(settings, [f"{transport}:{place}" for place in places])
+    served, silent, short = _asked(settings, [f"{transport}:{place}" for place in places], {})
     if silent and not served:  # one is enough (postconf(5), relayhost)
         raise Doubt("\n".join(silent))
     if short and (fixed or way["relayhost"]):  # of the many outside, each has limits of its own
@@ -221,7 +234,9 @@ def _outside(settings: dict[str, Any]) -> str:
     return ", ".join(served) or f"{way['default_transport']} leads to no server"
 
 
-def _asked(settings: dict[str, Any], routes: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+def _asked(
+    settings: dict[str, Any], routes: Sequence[str], users: Mapping[str, str]
+) -> tuple[list[str], list[str], list[str]]:
     """Return which servers of routes greet, what the others say, and what of clients' mail they don't take.
 
     All are asked at once.
@@ -230,7 +245,13 @@ def _asked(settings: dict[str, Any], routes: Sequence[str]) -> tuple[list[str], 
 
     def ask(asked: nexthop.Target) -> tuple[str, str, str]:
         try:
-            found = nexthop.ask(asked.nexthop, asked.program, encrypted=asked.encrypted, login=asked.login)
+            found = nexthop.ask(
+                asked.nexthop,
+                asked.program,
+                encrypted=asked.encrypted,
+                login=asked.login,
+                recipient=users.get(asked.route, ""),
+            )
         except RelayError as error:
             return "", f"{asked.nexthop} doesn't take mail, which waits in the queue: {error}", ""
         less = "; ".join(nexthop.unkept(found.offers, promised))

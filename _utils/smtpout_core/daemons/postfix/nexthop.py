@@ -29,12 +29,13 @@ ENCRYPTED = ("encrypt", "dane-only", "fingerprint", "verify", "secure")
 
 
 class Target(NamedTuple):
-    """A nexthop, the program that goes there, whether only by TLS, and whether it logs in."""
+    """A nexthop, the program that goes there, whether only by TLS, whether it logs in, and its route."""
 
     nexthop: Nexthop
     program: str
     encrypted: bool
-    login: bool = False
+    login: bool
+    route: str
 
 
 class Served(NamedTuple):
@@ -100,23 +101,24 @@ def targets(settings: dict[str, Any], routes: Iterable[str]) -> Iterator[Target]
             known = own.get(route, {})
             encrypted = known["tls"] in ("encrypt", "verified") if known.get("policy") else level in ENCRYPTED
             nexthop = read(route, program, said["queue_directory"])
-            yield Target(nexthop, program, encrypted, known.get("login", False))
+            yield Target(nexthop, program, encrypted, known.get("login", False), route)
 
 
-def ask(nexthop: Nexthop, program: str, *, encrypted: bool, login: bool = False) -> Served:
-    """Return which host of a nexthop serves, and what it offers, with TLS where it has that.
+def ask(nexthop: Nexthop, program: str, *, encrypted: bool, login: bool = False, recipient: str = "") -> Served:
+    """Return which host of a nexthop serves, and what it offers, with TLS where it has that. No message is sent.
 
     :param nexthop: which.
     :param program: smtp or lmtp, which the transport runs.
     :param encrypted: Postfix gives it no mail without TLS.
     :param login: Postfix logs in; where it can't, it goes on without, and the server may refuse the mail for good.
+    :param recipient: whose mail it has to take; left out, nobody's is asked about.
     :raises RelayError: none serves; what each says.
     """
     faults = []
     for host in hosts(nexthop)[:HOSTS]:
         where = host if host.startswith("/") else f"{host}:{nexthop.port}"
         try:
-            offers = _greeted(host, nexthop, program, encrypted, login)
+            offers = _greeted(host, nexthop, program, encrypted, login, recipient)
         except (OSError, UnicodeError, smtplib.SMTPException) as error:  # what is no name has no IDNA form
             faults.append(f"{where}: {error}")
         else:
@@ -162,8 +164,8 @@ def hosts(nexthop: Nexthop) -> list[str]:
     return found
 
 
-def _greeted(host: str, nexthop: Nexthop, program: str, encrypted: bool, login: bool) -> dict[str, str]:
-    """Return what a host offers; raise where it doesn't greet well."""
+def _greeted(host: str, nexthop: Nexthop, program: str, encrypted: bool, login: bool, recipient: str) -> dict[str, str]:
+    """Return what a host offers; raise where it doesn't greet well, or take the recipient."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # whom it trusts is Postfix's to say
     client: smtplib.SMTP
@@ -186,7 +188,12 @@ def _greeted(host: str, nexthop: Nexthop, program: str, encrypted: bool, login: 
             raise smtplib.SMTPNotSupportedError("it offers no STARTTLS, without which it gets no mail")
         if login and not client.has_extn("auth"):
             raise smtplib.SMTPNotSupportedError("it offers no login, without which it may refuse mail for good")
-        return dict(client.esmtp_features)
+        offers = dict(client.esmtp_features)
+        if recipient:
+            _good("MAIL FROM:<>", client.mail(""))
+            _good(f"RCPT TO:<{recipient}>", client.rcpt(recipient))
+            client.rset()
+        return offers
 
 
 def _good(command: str, reply: tuple[int, bytes]) -> None:
