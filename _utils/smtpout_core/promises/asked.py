@@ -15,6 +15,7 @@ from smtpout_core.errors import RelayError, os_errors_told
 from smtpout_core.promises import chain as chains
 from smtpout_core.promises import derived, followed, judged, mentioned, posed
 from smtpout_core.promises.chain import Chain
+from smtpout_core.promises.entrances import Entrances
 from smtpout_core.promises.promise import Outcome, Promise, Question, Verdict
 
 
@@ -101,7 +102,8 @@ def asked(settings: dict[str, Any], staged: Mapping[str, str]) -> list[Verdict]:
         seen = followed.asked(chain, questions, settings["verify"].get("password", ""))
         alike = {question: seen[question.dialogue] for promise in promises for question in promise.questions}
         signers, nexthops = judged.Signers(settings), judged.Nexthops.of(chain, settings, alike, min(versions))
-        return [judged.verdict(promise, seen, signers, nexthops, why) for promise in promises]
+        judges = judged.Judges(signers, nexthops, Entrances(chain.entrances, chain.answer))
+        return [judged.verdict(promise, seen, judges, why) for promise in promises]
 
 
 def _people(settings: dict[str, Any]) -> tuple[Sequence[users.Person], str]:

@@ -24,7 +24,7 @@ from smtpout_core.daemons.limits import asking as limits
 from smtpout_core.daemons.postfix import aside, conf, maps
 from smtpout_core.daemons.postfix.aside import Entry, Places
 from smtpout_core.errors import RelayError
-from smtpout_core.promises import filters, handing, leaving, mailboxes, pace
+from smtpout_core.promises import entrances, filters, handing, leaving, mailboxes, pace
 from smtpout_core.promises.handing import Handed
 from smtpout_core.promises.promise import SERVERS, SUBMISSION, SUBMISSIONS
 from smtpout_core.site.rules.postfix import port
@@ -81,8 +81,7 @@ class Chain:
 
     :param folder: where it lies.
     :param doors: the socket of each service that takes sessions, by its name in master.cf.
-    :param clients: what sends mail on, by its service's name.
-    :param mailboxes: what has it stay, likewise.
+    :param clients: what sends mail on, by its service's name; so ``mailboxes``, what has it stay, and ``entrances``.
     :param log: what its daemons have logged: who, and what.
     """
 
@@ -91,6 +90,7 @@ class Chain:
     doors: dict[str, str] = field(default_factory=dict)
     clients: dict[str, leaving.Client] = field(default_factory=dict)
     mailboxes: dict[str, mailboxes.Local] = field(default_factory=dict)
+    entrances: dict[str, entrances.Entrance] = field(default_factory=dict)
     log: list[tuple[str, str]] = field(default_factory=list)
 
     def send(self, messages: Mapping[str, tuple[str, str, bytes]], patience: float = PATIENCE) -> None:
@@ -221,6 +221,7 @@ def started(
     def changed(config: str, main: str, master: list[Entry]) -> tuple[str, str]:
         main, entries = _changed(main, master, settings, chain, verbose)
         chain.clients = {each.service: each for each in leaving.clients(config)}
+        chain.entrances = entrances.found(config)
         chain.mailboxes = mailboxes.services(config, chain.answer)
         return main, "\n".join([*entries, *leaving.services(chain.clients.values()), ""])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from smtpout_core import packages
 from smtpout_core.daemons.clamav import eicar
@@ -12,6 +12,7 @@ from smtpout_core.daemons.opendkim import keys
 from smtpout_core.errors import NotInstalledError
 from smtpout_core.promises import leaving, world
 from smtpout_core.promises.chain import Arrived, Chain
+from smtpout_core.promises.entrances import Entrances
 from smtpout_core.promises.followed import Seen
 from smtpout_core.promises.handing import Handed
 from smtpout_core.promises.mailboxes import Local
@@ -25,7 +26,15 @@ OF_THE_CLIENT = re.compile(r"cannot find your (?:reverse )?hostname|gr[ea]y-?lis
 """A refusal for what a trial's client doesn't have and a real one may: a name in DNS, patience."""
 
 
-def verdict(promise: Promise, seen: Mapping[Question, Seen], signers: Signers, nexthops: Nexthops, why: str) -> Verdict:
+class Judges(NamedTuple):
+    """What knows of signatures, of where mail goes on to, and of how clients come in."""
+
+    signers: Signers
+    nexthops: Nexthops
+    entrances: Entrances
+
+
+def verdict(promise: Promise, seen: Mapping[Question, Seen], judges: Judges, why: str) -> Verdict:
     """Judge a promise: broken where one question was answered wrongly, kept where all were asked and none was.
 
     :param seen: by each question's dialogue.
@@ -35,7 +44,7 @@ def verdict(promise: Promise, seen: Mapping[Question, Seen], signers: Signers, n
     doubts: list[str] = []
     for question in promise.questions:
         saw = seen[question.dialogue]
-        if fault := _fault(question, saw, signers, nexthops):
+        if fault := _fault(question, saw, judges):
             if question.ends is End.TAKEN and OF_THE_CLIENT.search(saw.reply.text):
                 doubts.append(f"{question}: {fault}")
             else:
@@ -48,8 +57,10 @@ def verdict(promise: Promise, seen: Mapping[Question, Seen], signers: Signers, n
     return Verdict(promise, outcome, wrong, doubts)
 
 
-def _fault(question: Question, seen: Seen, signers: Signers, nexthops: Nexthops) -> str:
+def _fault(question: Question, seen: Seen, judges: Judges) -> str:
     """Return what is wrong with an answer; an empty text where nothing is."""
+    if unseen := judges.entrances.fault(question):
+        return unseen
     if question.refusable and 400 <= seen.reply.code <= 599:
         return ""
     if question.ends is End.STOPPED:
@@ -64,11 +75,11 @@ def _fault(question: Question, seen: Seen, signers: Signers, nexthops: Nexthops)
         return f"it is taken, and {seen.elsewhere or 'nothing of it leaves'}"
     return (
         _route_fault(question, seen.arrived)
-        or nexthops.loop(seen.arrived)
-        or nexthops.unread(seen.arrived)
+        or judges.nexthops.loop(seen.arrived)
+        or judges.nexthops.unread(seen.arrived)
         or _told(question, seen.arrived)
-        or signers.fault(question, seen.arrived)
-        or nexthops.fault(question, seen.arrived)
+        or judges.signers.fault(question, seen.arrived)
+        or judges.nexthops.fault(question, seen.arrived)
     )
 
 

@@ -14,6 +14,7 @@ from minions import Settings
 from smtpout_core.directory import people
 from smtpout_core.directory.people import Person
 from smtpout_core.promises import asked, derived, judged, mentioned
+from smtpout_core.promises.entrances import Entrances
 from smtpout_core.promises.promise import Outcome
 from support import REPOSITORY, load
 
@@ -267,6 +268,18 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "mailboxes lie in a folder that isn't there": (
         master("local/unix", mail_spool_directory="/nowhere"), "strangers_reach_the_postmaster",
     ),
+    "nobody but programs here is listened to": (main(inet_interfaces="loopback-only"), "strangers_reach_users"),
+    "users' port for TLS speaks none at first": (master("465/inet", smtpd_tls_wrappermode=False), "users_send"),
+    "every port begins with TLS": (main(smtpd_tls_wrappermode=True), "strangers_reach_users"),
+    "anybody is whom the line of a balancer names": (
+        master("smtp/inet", smtpd_upstream_proxy_protocol="haproxy"), "strangers_do_not_relay",
+    ),
+    "anybody is whom he says he is": (
+        main(smtpd_authorized_xclient_hosts="static:all"), "strangers_do_not_send_as_the_site",
+    ),
+    "anybody is whom he says he is, where users send": (
+        master("submission/inet", smtpd_authorized_xclient_hosts="0.0.0.0/0"), "only_users_submit",
+    ),
     "a good answer is taken for a bad one": (
         main(smtp_reply_filter="regexp:{{/^250 2/ 450 4.0.0 later}}"), "programs_send",
     ),
@@ -377,10 +390,9 @@ def test_who_has_nobody_outside_proves_nothing_of_strangers(settings: Settings) 
     pillar = load("default")["smtpout"] | {"networks": ["203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24"]}
     made = settings(pillar | {"promises": {"strangers_do_not_relay": True}})
     [promise] = [each for each in derived.promised(made, [], [4]) if each.name == "strangers_do_not_relay"]
-    assert (
-        judged.verdict(promise, {}, judged.Signers(made), judged.Nexthops({}, [], "", {}, {}), "").outcome
-        is Outcome.UNPROVEN
-    )
+    nexthops = judged.Nexthops({}, [], "", {}, {})
+    judges = judged.Judges(judged.Signers(made), nexthops, Entrances({}, lambda *_: ""))
+    assert judged.verdict(promise, {}, judges, "").outcome is Outcome.UNPROVEN
 
 
 @real
