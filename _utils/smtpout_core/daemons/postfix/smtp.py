@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from smtpout_core.daemons.postfix import aside, certificate, conf, listen
+from smtpout_core.daemons.postfix import aside, certificate, conf, drained, listen
 from smtpout_core.errors import RelayError
 
 # Answers to EHLO of one that took what came before it for a command: not understood (RFC 5321, 4.2.2), or the end.
@@ -159,6 +159,8 @@ def refuse(endpoint: listen.Endpoint, answer: Greeting) -> None:
     :param answer: what it said.
     :raises RelayError: the words of the refusal.
     """
+    if drained.sends_away(answer.code, answer.text):  # what it tells clients while it is drained
+        return
     refused = answer.code != 220 if endpoint.service == SERVERS else answer.code >= 500
     if refused and endpoint.service in (SERVERS, *USERS):
         raise RelayError(f"{endpoint.place} greets with {answer.code} {answer.text}")
