@@ -2,7 +2,9 @@
 
 New clients are sent away with 421, on which they come again or go elsewhere; who has a session goes on until it ends;
 what programs on the relay hand to sendmail(1), or to a loopback address, is still taken. A drain outlives applies, ways
-back and reboots until it is ended: an apply meanwhile changes what it has to, and says so. The work is done in :mod:`smtpout_core.daemons.postfix.draining`.
+back and reboots until it is ended: an apply meanwhile changes what it has to, and says so.
+
+The work is done in :mod:`smtpout_core.daemons.postfix`, by ``draining``, ``handover`` and ``rescue``.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ smtpout_core.fresh()
 from smtpout_core import errors, host, verify
 from smtpout_core.change.transaction import Transaction
 from smtpout_core.daemons import descriptions
-from smtpout_core.daemons.postfix import draining
+from smtpout_core.daemons.postfix import draining, handover
+from smtpout_core.daemons.postfix import rescue as rescuing
 
 _told = errors.raised_as(CommandExecutionError, CommandNotFoundError)
 
@@ -55,9 +58,9 @@ def status() -> dict[str, Any]:
 
     :return: ``drained`` (``since``, ``by``, ``reason``; null where it isn't), how many ``sessions`` are open, how many
         messages of each kind are in the ``queue`` and leave by themselves, and how many are ``held``, which don't: by
-        a ``block`` of an account, by the scanner (``quarantine``), by ``others``.
+        a ``block`` of an account, by the scanner (``quarantine``), by ``others``; and ``said``, what to know.
     """
-    return draining.status(_right())
+    return draining.status(_right(), _host())
 
 
 @_told
@@ -77,7 +80,55 @@ def finish(seconds: float = 300) -> dict[str, Any]:
         recipients wait, how many each. Where it isn't empty, salt-call's exit status is 1.
     :raises CommandExecutionError: the relay isn't drained.
     """
-    return _left(draining.finish(_right(), float(seconds)))
+    return _left(draining.finish(_right(), _host(), float(seconds)))
+
+
+@_told
+def hand_over(nexthop: str, seconds: float = 300) -> dict[str, Any]:
+    """Hand what is left in the queue over to another relay, then go back to the site's own routes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local smtpout_drain.hand_over 172.16.11.97
+
+    The other relay has to relay for this host (``smtpout:networks`` there), which is asked first. It scans and signs
+    once more, and its queue's lifetime begins anew. Meanwhile nothing bounces: what it refuses stays. So does what is
+    on hold, mail for the relay itself, and mail that a rule of the site's own leads elsewhere (FILTER in access(5)).
+
+    :param nexthop: as of ``relayhost`` (postconf(5)): an address, ``[relay2.domain01.dom]:25``.
+    :param seconds: after which what is left stays here.
+    :return: as of :func:`finish`, and how many messages have ``left``. Where it isn't empty, salt-call's exit status
+        is 1.
+    :raises CommandExecutionError: the relay isn't drained or doesn't run, or the other one wouldn't relay for it.
+    """
+    site = _right()
+    _recovered()
+    return _left(handover.hand_over(site, _host(), nexthop, float(seconds)))
+
+
+@_told
+def rescue(spool: str) -> dict[str, Any]:
+    """Take over the queue of a dead relay, from its disk, into this relay's Postfix, which is stopped and has no mail.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local smtpout_drain.rescue /mnt/var/spool/postfix
+
+    Nothing is taken twice: a marker in that folder says that it was. What was cut short is finished by the same call.
+    Then start Postfix: what is on hold stays so, all other mail is tried at once.
+
+    :param spool: that relay's queue folder: its disk's, mounted, or a copy with owners and modes.
+    :return: how many ``messages`` were taken over, ``held`` of them, ``unfinished`` ones that were not (nobody was told
+        that they are taken), and what was ``left`` there, by folder.
+    :raises CommandExecutionError: it isn't one, somebody has it, or this relay's Postfix runs or has mail.
+    """
+    site = _right()
+    _recovered()
+    return rescuing.rescue(site, _host(), spool)
 
 
 @_told

@@ -5,24 +5,22 @@ On a real Postfix, at an address of this machine's; its systemd is pretended.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
 import shutil
 import smtplib
-import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from minions import Settings
-from smtpout_core import files, listener
-from smtpout_core.change import filters, units
+from postfixes import ADDRESS, MASTER, Relay, comes, entered, needs_postfix, pretended
+from smtpout_core import files
+from smtpout_core.change import filters
 from smtpout_core.change.journal import Journal
 from smtpout_core.change.memory import Memory
 from smtpout_core.change.parts import Daemon, File
@@ -33,134 +31,6 @@ from smtpout_core.daemons.postfix.blocks import Blocks
 from smtpout_core.errors import Doubt, RelayError
 from smtpout_core.host import Host
 
-HERE = [each for each in map(ipaddress.ip_address, sorted(listener.local_addresses())) if each.version == 4]
-ADDRESS = next((str(each) for each in HERE if not each.is_loopback), "")
-needs_postfix = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("postfix") or not ADDRESS, reason="as root, with Postfix and an address"
-)
-
-MAIN = """
-compatibility_level = 3.6
-queue_directory = {root}/queue
-data_directory = {root}/data
-maillog_file = {root}/queue/log
-maillog_file_prefixes = /
-multi_instance_name = postfix-{name}
-myhostname = {name}.example
-mydestination = {name}.example
-inet_interfaces = {address}
-inet_protocols = ipv4
-mynetworks = {here} 127.0.0.0/8
-enable_long_queue_ids = {long}
-alias_maps =
-{more}
-"""
-MASTER = """
-{port} inet n - n - - smtpd
-pickup unix n - n 60 1 pickup
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-proxymap unix - - n - - proxymap
-smtp unix - - n - - smtp
-relay unix - - n - - smtp
-local unix - n n - - local
-showq unix n - n - - showq
-error unix - - n - - error
-retry unix - - n - - error
-discard unix - - n - - discard
-anvil unix - - n - 1 anvil
-tlsmgr unix - - n 1000? 1 tlsmgr
-scache unix - - n - 1 scache
-flush unix n - n 1000? 0 flush
-postlog unix-dgram n - n - 1 postlogd
-"""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as once:
-        return once.getsockname()[1]
-
-
-class Relay:
-    """A Postfix of its own."""
-
-    def __init__(self, root: Path, name: str, address: str, more: str = "", long: str = "yes") -> None:
-        self.root, self.address, self.port = root / name, address, free_port()
-        self.config = self.root / "config"
-        for folder in (self.config, self.root / "queue", self.root / "data"):
-            folder.mkdir(parents=True)
-        shutil.chown(self.root / "data", "postfix")
-        given = {"root": self.root, "name": name, "address": address, "here": ADDRESS, "more": more, "long": long}
-        (self.config / "main.cf").write_text(MAIN.format(**given), encoding="utf-8")
-        (self.config / "master.cf").write_text(MASTER.format(port=self.port), encoding="utf-8")
-        for each in ("dynamicmaps.cf", "postfix-files"):
-            if (there := Path("/etc/postfix", each)).exists():
-                shutil.copy(there, self.config)
-        self.calls: list[str] = []
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {
-            "postfix": {
-                "directory": str(self.config),
-                "service": "postfix",
-                "unit": "postfix@-",
-                "blocked": {"table": str(self.root / "blocked/logins"), "type": "lmdb"},
-            },
-            "directory": {"timeout": 1},
-            "selinux": {"active": False},
-            "domains": ["domain01.dom"],
-        }
-
-    def act(self, verb: str, _units: object = ()) -> None:
-        self.calls.append(verb)
-        for each in {"restart": ("stop", "start")}.get(verb, (verb,)):
-            if each in ("start", "stop", "abort", "reload"):
-                subprocess.run(["postfix", "-c", str(self.config), each], check=False, capture_output=True)
-
-    def runs(self) -> bool:
-        done = subprocess.run(["postfix", "-c", str(self.config), "status"], check=False, capture_output=True)
-        return done.returncode == 0
-
-    def client(self) -> smtplib.SMTP:
-        return smtplib.SMTP(self.address, self.port, timeout=10)
-
-    def greeting(self) -> tuple[int, bytes]:
-        with smtplib.SMTP(timeout=10) as client:
-            return client.connect(self.address, self.port)
-
-    def send(self, count: int, domain: str = "gone.example") -> None:
-        with self.client() as client:
-            for number in range(count):
-                client.sendmail("a@domain01.dom", [f"u{number}@{domain}"], f"Subject: {number}\n\nhello\n")
-
-    def mail(self, *queues: str) -> list[Path]:
-        wanted = queues or ("maildrop", "incoming", "active", "deferred")
-        return [path for each in wanted for path in (self.root / "queue" / each).rglob("*") if path.is_file()]
-
-    def log(self) -> str:
-        return (self.root / "queue/log").read_text(encoding="utf-8")
-
-
-def comes(what: Callable[[], object], seconds: float = 10) -> None:
-    ends = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return a folder that Postfix's own user can enter."""
-    for each in [*tmp_path.parents, tmp_path]:
-        if str(each).startswith("/tmp/"):
-            each.chmod(0o755)
-    return tmp_path
-
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
@@ -170,12 +40,10 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 @pytest.fixture
-def relay(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
+def relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
     """Return a relay that runs, whose mail waits: what it leads to isn't there."""
-    made = Relay(folder, "relay", ADDRESS, "transport_maps = static:smtp:[127.0.0.9]:9")
-    monkeypatch.setattr(units, "act", made.act)
-    monkeypatch.setattr(units, "status", lambda *_: SimpleNamespace(running=made.runs(), dead=False, state=""))
-    monkeypatch.setattr(listen, "astray", lambda _settings: None)
+    made = Relay(entered(tmp_path), "relay", ADDRESS, "transport_maps = static:smtp:[127.0.0.9]:9")
+    pretended(made, monkeypatch)
     made.act("start")
     yield made
     made.act("abort")
@@ -265,7 +133,7 @@ def test_postfix_has_nothing_against_it_and_a_trial_has_it_without(tmp_path: Pat
 @needs_postfix
 def test_a_drained_relay_sends_new_clients_away_and_open_sessions_go_on(relay: Relay, host: Host) -> None:
     assert relay.greeting()[0] == 220
-    assert draining.status(relay.settings)["drained"] is None
+    assert draining.status(relay.settings, host)["drained"] is None
     with relay.client() as before:
         seen = draining.start(relay.settings, host, "somebody", "a new kernel")
         assert seen["drained"].keys() == {"since", "by", "reason"}
@@ -312,20 +180,19 @@ def test_what_was_cut_short_shows_and_is_finished_by_the_same_call(relay: Relay,
 @needs_postfix
 def test_what_is_left_is_told_and_nothing_is_waited_for_for_ever(relay: Relay, host: Host) -> None:
     with pytest.raises(RelayError, match=r"isn't drained, so mail goes on coming in: smtpout_drain\.start first"):
-        draining.finish(relay.settings, 1)
+        draining.finish(relay.settings, host, 1)
     relay.send(2)
     comes(lambda: len(relay.mail("deferred")) == 2)
     relay.send(3, "held.example")
     comes(lambda: len(relay.mail("deferred")) == 5)
-    held = [path.name for path in relay.mail("deferred")][:3]
-    subprocess.run(["postsuper", "-c", relay.config, "-h", "-"], input="\n".join(held).encode(), check=True)
+    held = relay.hold(3)
     state = Blocks.of(relay.settings)
     block = {"login": "a", "names": ["a"], "since": 0, "held": held[:1]}
     state.record.parent.mkdir(parents=True)
     state.record.write_text(json.dumps([block]), encoding="utf-8")
     draining.start(relay.settings, host, "somebody")
     with relay_session(relay, host):
-        found = draining.finish(relay.settings, 0.2)
+        found = draining.finish(relay.settings, host, 0.2)
     assert found["empty"] is False
     assert found["sessions"] == 1
     assert sum(found["queue"].values()) == 2

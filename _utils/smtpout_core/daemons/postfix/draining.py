@@ -28,6 +28,11 @@ EACH = 10.0
 LOOK = 0.5
 """Seconds between two looks at sessions and queue."""
 
+CUT_SHORT = (
+    "A run that changed this relay, or handed its mail over, is at work or was cut short; in that case "
+    "smtpout_drain.start undoes it, as an apply does"
+)
+
 
 @contextmanager
 def alone(host: Host) -> Iterator[Memory]:
@@ -57,7 +62,7 @@ def start(settings: dict[str, Any], host: Host, by: str, reason: str = "") -> di
         _rewritten(settings, memory, drained.added)
         if _reloaded(settings):
             _comes_to(settings, away=True)
-    return status(settings)
+    return status(settings, host)
 
 
 def ready(settings: dict[str, Any], host: Host) -> dict[str, Any]:
@@ -77,16 +82,16 @@ def ready(settings: dict[str, Any], host: Host) -> dict[str, Any]:
             [postfix["service"]], postfix["unit"], lambda: smtp.serves(postfix["directory"], postfix["unit"]), PATIENCE
         )
         _comes_to(settings, away=False)
-    return status(settings)
+    return status(settings, host)
 
 
-def status(settings: dict[str, Any]) -> dict[str, Any]:
+def status(settings: dict[str, Any], host: Host) -> dict[str, Any]:
     """Return whether the relay is drained, and what is left on it.
 
     :param settings: the site's.
     :return: ``drained`` (``since``, ``by``, ``reason``; None where it isn't), how many ``sessions`` are open, how many
         messages of each kind are in the ``queue`` and leave by themselves, and how many are ``held``, which don't: by
-        a ``block`` of an account, by the scanner (``quarantine``), by ``others``.
+        a ``block`` of an account, by the scanner (``quarantine``), by ``others``; and ``said``, what to know.
     """
     state, directory = drained.read(), settings["postfix"]["directory"]
     held = queue.held(directory)
@@ -101,10 +106,11 @@ def status(settings: dict[str, Any]) -> dict[str, Any]:
             "quarantine": len(infected),
             "others": len(held) - len(blocked) - len(infected),
         },
+        "said": [CUT_SHORT] if Journal(host.state_dir).begun() else [],
     }
 
 
-def finish(settings: dict[str, Any], seconds: float) -> dict[str, Any]:
+def finish(settings: dict[str, Any], host: Host, seconds: float) -> dict[str, Any]:
     """Wait until sessions have ended and mail has left, and try what waits again and again meanwhile.
 
     :param settings: the site's.
@@ -124,7 +130,7 @@ def finish(settings: dict[str, Any], seconds: float) -> dict[str, Any]:
             flushes = now + EACH
         time.sleep(max(0.0, min(LOOK, ends - now)))
     reasons = {} if empty else queue.waiting(directory).reasons
-    return {**status(settings), "empty": empty, "reasons": reasons}
+    return {**status(settings, host), "empty": empty, "reasons": reasons}
 
 
 def seen(settings: dict[str, Any]) -> str:

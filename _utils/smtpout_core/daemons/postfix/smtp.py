@@ -73,10 +73,11 @@ def greeting(endpoint: listen.Endpoint, timeout: float = 10, *, secured: bool = 
             return Greeting(code, text.decode(errors="replace"), dict(client.esmtp_features))
     except (OSError, smtplib.SMTPException) as error:
         how = " after a line of the PROXY protocol" if endpoint.proxy else ""
-        raise RelayError(f"{endpoint.place} does not answer as a mail server{how}: {_words(error)}") from error
+        raise RelayError(f"{endpoint.place} does not answer as a mail server{how}: {words(error)}") from error
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
+    """Return what went wrong in a session, as a person is told it: a reply with its code."""
     if not isinstance(error, smtplib.SMTPResponseException):
         return str(error)
     said = error.smtp_error
@@ -98,10 +99,10 @@ def answer(endpoint: listen.Endpoint, sender: str, recipient: str, timeout: floa
             said = ("the greeting", *client.connect(endpoint.asked_at, endpoint.port))
             # The name of a literal (RFC 5321, 4.1.3) is nobody's to look up.
             literal = f"[IPv6:{endpoint.asked_at}]" if ":" in endpoint.asked_at else f"[{endpoint.asked_at}]"
-            for command, words in (("EHLO", literal), ("MAIL", f"FROM:<{sender}>"), ("RCPT", f"TO:<{recipient}>")):
+            for command, rest in (("EHLO", literal), ("MAIL", f"FROM:<{sender}>"), ("RCPT", f"TO:<{recipient}>")):
                 if said[1] not in (220, 250):
                     break
-                said = (command, *client.docmd(command, words))
+                said = (command, *client.docmd(command, rest))
             return said[0], said[1], " ".join(said[2].decode(errors="replace").split())
     except (OSError, smtplib.SMTPException) as error:
         raise RelayError(f"{endpoint.place} does not answer as a mail server: {error}") from error
