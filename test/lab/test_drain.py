@@ -84,8 +84,10 @@ def deferred(applied: Applied, count: int) -> list[str]:
         answers = mail.session(applied.lab, sender=SENDER, recipients=[OUTSIDE], message=message)
         assert answers[-1].code == 250, answers
     ends = time.monotonic() + mail.ARRIVAL
-    while asked(applied, "status")["queue"]["deferred"] < count:
+    look = ["find", "/var/spool/postfix/deferred", "-type", "f"]
+    while len(applied.lab.host("relay").run(look).stdout.split()) < count:
         assert time.monotonic() < ends
+        time.sleep(0.2)
     return [message["Message-ID"] for message in made]
 
 
@@ -109,7 +111,8 @@ def relay(on_bookworm: Applied) -> Iterator[Applied]:
     yield on_bookworm
     systemctl("start", "postfix@-", host="outside")(lab)
     delivery.run(["systemctl", "stop", "sibling"])
-    asked(on_bookworm, "ready", "force=True")
+    if "drained.json" in lab.host("relay").run(["ls", "/var/lib/smtpout/drain"], check=False).stdout:
+        asked(on_bookworm, "ready", "force=True")
 
 
 @pytest.mark.timeout(300)
@@ -136,8 +139,8 @@ def test_a_relay_is_drained_changed_emptied_and_serves_again_and_no_session_fail
         relay.apply("drained again")
         assert relay.changed("drained again") == []
         assert greeting(relay).code == 421
-        assert [each["check"] for each in verify(lab, "failed")] == []
-        assert "new sessions are taken" in [each["check"] for each in verify(lab, "warning")]
+        found = {each["check"]: each["state"] for each in verify(lab, "failed", "warning")}
+        assert ("failed" in found.values(), found["new sessions are taken"]) == (False, "warning")
         left = asked(relay, "finish", "seconds=3", check=False)
         assert (left["empty"], left["sessions"], left["queue"]["deferred"], left["held"]["others"]) == (False, 0, 2, 1)
         # What programs on the relay send is still taken.
@@ -147,13 +150,19 @@ def test_a_relay_is_drained_changed_emptied_and_serves_again_and_no_session_fail
         assert sum(copies(relay, "delivery", KEPT, waiting)) == 2
         host.reboot()
         assert greeting(relay).code == 421
+        # A relay that doesn't do what it should isn't let loose.
+        systemctl("stop", "opendkim")(lab)
+        done = host.run([*lab.way.command, "smtpout_drain.ready"], check=False)
+        assert "The relay doesn't do what it should, and stays drained" in done.stdout + done.stderr
+        assert "the opendkim milter answers" in done.stdout + done.stderr
+        assert greeting(relay).code == 421
+        systemctl("start", "opendkim")(lab)
         assert asked(relay, "ready")["drained"] is None
         assert greeting(relay).code == 220
         time.sleep(2)
     assert seen["greeting", 421] > 5
     assert seen["the message", 250] > 5
     assert seen.keys() <= {("greeting", 421), ("the message", 250), ("no connection", 0)}, seen
-    assert verify(lab, "failed") == []
     host.run(["postsuper", "-d", json.loads(held)["queue_id"]])
 
 
@@ -179,4 +188,3 @@ def test_the_queue_of_a_relay_that_died_leaves_once(relay: Applied) -> None:
     while copies(relay, "outside", "/srv/mail", waiting) != [1, 1, 1, 1]:
         assert time.monotonic() < ends, copies(relay, "outside", "/srv/mail", waiting)
         time.sleep(0.5)
-    assert asked(relay, "status")["queue"] == {"maildrop": 0, "deferred": 0, "incoming": 0, "active": 0}

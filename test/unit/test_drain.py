@@ -241,6 +241,13 @@ def test_what_a_drain_rewrites_is_nobodys_edit(host: Host) -> None:
     assert memory.whole()["daemons"]["postfix"]["disk"] == {"/etc/postfix/master.cf": "new"}
 
 
+def test_clean_forgets_it(host: Host) -> None:
+    drained.write(drained.Drained(0))
+    assert drained.read()
+    Memory(host.state_dir).forget()
+    assert drained.read() is None
+
+
 def test_a_greeting_of_a_drained_relay_is_no_fault_and_another_421_is() -> None:
     endpoint = listen.Endpoint("192.0.2.1", 25, "smtpd", "smtp/inet")
     smtp.refuse(endpoint, smtp.Greeting(421, f"4.3.2 <x[192.0.2.9]>: Client host rejected: {drained.TOLD}", {}))

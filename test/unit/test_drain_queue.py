@@ -23,6 +23,7 @@ from smtpout_core.change.parts import Ways
 from smtpout_core.change.transaction import Transaction
 from smtpout_core.daemons.postfix import drained, draining, handover, rescue
 from smtpout_core.errors import RelayError
+from smtpout_core.guard import selinux
 from smtpout_core.host import Host
 
 pytestmark = needs_postfix
@@ -253,6 +254,19 @@ def test_what_is_cut_short_is_finished_and_nothing_is_taken_twice(
             new.act("stop")
         assert taken(new, host, dead)["messages"] == 5
     all_sent_once(new)
+
+
+@pytest.mark.parametrize("died", ["no"], indirect=True, ids=["short names"])
+def test_where_selinux_is_on_files_get_the_labels_of_their_folders(
+    new: Relay, host: Host, dead: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled: list[str] = []
+    monkeypatch.setattr(selinux, "relabel", labelled.extend)
+    monkeypatch.setattr(rescue, "AT_ONCE", 2)
+    rescue.rescue({**new.settings, "hostname": "new.example", "selinux": {"active": True}}, host, str(dead))
+    folders = ("deferred", "hold", "defer")
+    assert set(labelled) == {str(path) for path in new.mail(*folders)}
+    assert {path.split("/queue/")[1].split("/")[0] for path in labelled} == set(folders)
 
 
 @pytest.mark.parametrize("died", ["no"], indirect=True, ids=["short names"])

@@ -22,6 +22,7 @@ from typing import Any
 from smtpout_core import command, files
 from smtpout_core.daemons.postfix import conf, draining, queue
 from smtpout_core.errors import RelayError, os_errors_told
+from smtpout_core.guard import selinux
 from smtpout_core.host import Host
 
 MARKER = "smtpout-rescue.json"
@@ -34,6 +35,8 @@ MESSAGES = {"active": "deferred", "incoming": "deferred", "deferred": "deferred"
 """Where the messages of each folder go: what was under way is tried anew, what was held stays so."""
 LOGS = ("bounce", "defer", "trace")
 """What is known of recipients that have failed or got it, and whom to tell; named as the message (bounce(8))."""
+AT_ONCE = 1000
+"""Files that are given their label at once: they are a command's arguments."""
 LEFT = ("maildrop", "corrupt", "saved")
 NAME = re.compile(r"[0-9A-Za-z]{6,30}")
 
@@ -62,6 +65,8 @@ def rescue(settings: dict[str, Any], host: Host, spool: str) -> dict[str, Any]:
             complete = _copied(old, aside, marker["id"])
         _moved(aside, own)
         command.run([command.which("postsuper"), "-c", settings["postfix"]["directory"], "-s"], timeout=600, check=True)
+        if settings["selinux"]["active"]:
+            _relabelled(own)
         count, found = complete["messages"], queue.count(str(own))
         if found != count and not begun:  # what was cut short may have been tried since
             raise RelayError(f"{count} messages were moved into the queue, and {found} are there; look into {own}")
@@ -71,7 +76,7 @@ def rescue(settings: dict[str, Any], host: Host, spool: str) -> dict[str, Any]:
             "messages": count,
             "held": complete["held"],
             "unfinished": complete["unfinished"],
-            "left": {name: count for name in LEFT if (count := sum(1 for _ in _files(old / name)))},
+            "left": {name: number for name in LEFT if (number := sum(1 for _ in _files(old / name)))},
         }
 
 
@@ -203,3 +208,10 @@ def _moved(aside: Path, own: Path) -> None:
                 raise RelayError(f"{target} is there already, and {path} is to go there: move the other message away")
             os.rename(path, target)
         files.sync(str(own / name))
+
+
+def _relabelled(own: Path) -> None:
+    """Give what was moved the labels of its folders: what is known of recipients has another one than messages."""
+    paths = [str(path) for name in {*LOGS, *MESSAGES.values()} for path in _files(own / name)]
+    for at in range(0, len(paths), AT_ONCE):
+        selinux.relabel(paths[at : at + AT_ONCE])
