@@ -7,8 +7,6 @@ The work is done in :mod:`smtpout_core.daemons.postfix.blocking`.
 
 from __future__ import annotations
 
-import getpass
-import os
 from typing import Any
 
 import smtpout_core
@@ -16,7 +14,7 @@ from salt.exceptions import CommandExecutionError, CommandNotFoundError
 
 smtpout_core.fresh()
 
-from smtpout_core import errors
+from smtpout_core import errors, host
 from smtpout_core.daemons.postfix import blocking
 
 _told = errors.raised_as(CommandExecutionError, CommandNotFoundError)
@@ -41,7 +39,7 @@ def block(login: str, reason: str = "") -> dict[str, Any]:
         ``said`` (what to know: that the directory doesn't know it, say).
     :raises CommandExecutionError: it isn't blocked, or not on every port, and why.
     """
-    return blocking.block(_right(), login, str(reason), _who())
+    return blocking.block(_right(), login, str(reason), host.who())
 
 
 @_told
@@ -86,8 +84,3 @@ def _right() -> dict[str, Any]:
     if not settings["valid"]:
         raise CommandExecutionError("\n".join(settings["errors"]))
     return settings
-
-
-def _who() -> str:
-    """Return who calls: behind sudo, the person."""
-    return os.environ.get("SUDO_USER") or getpass.getuser()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,3 +61,8 @@ def minion(
         cache_dir=f"{opts['cachedir']}/smtpout",
         cache_file=lambda source: cache_file(source, environment) or "",
     )
+
+
+def who() -> str:
+    """Return who calls: behind sudo, the person."""
+    return os.environ.get("SUDO_USER") or getpass.getuser()

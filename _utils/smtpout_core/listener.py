@@ -8,11 +8,12 @@ import os
 import re
 import socket as sockets
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 LISTEN = "0A"  # Linux's number of the state (include/net/tcp_states.h)
+OPEN = ("01", "08")  # established, and closed by the other side alone
 
 
 def conflict(port: int, address: str = "", units: list[str] | None = None) -> str | None:
@@ -93,14 +94,22 @@ def _listeners(port: int) -> Iterable[tuple[str, str]]:
     return ((address, inode) for address, number, inode in _sockets() if number == port)
 
 
-def _sockets() -> Iterable[tuple[str, int, str]]:
-    """Yield address, port and inode of each listening socket (proc(5), /proc/net/tcp)."""
+def sessions(ports: Collection[int]) -> int:
+    """Return how many connections to some of this host's TCP ports are open.
+
+    :param ports: which.
+    """
+    return sum(number in ports for _, number, _ in _sockets(OPEN))
+
+
+def _sockets(states: Collection[str] = (LISTEN,)) -> Iterable[tuple[str, int, str]]:
+    """Yield address, port and inode of each socket that listens (proc(5), /proc/net/tcp), or is in another state."""
     for family in ("tcp", "tcp6"):
         with suppress(OSError):
             for line in Path("/proc/net", family).read_text(encoding="ascii").splitlines()[1:]:
                 fields = line.split()
                 host, _, number = fields[1].partition(":")
-                if fields[3] == LISTEN:
+                if fields[3] in states:
                     yield _address(host), int(number, 16), fields[9]
 
 

@@ -6,6 +6,7 @@
     generations/     the last wholes, numbered
     edited/          what was changed by hand, and was put back, by the time
     blocked/         who is blocked by command: not a run's, which never takes that back (daemons/postfix/blocks.py)
+    drain/           whether the relay is drained: likewise (daemons/postfix/drained.py)
     change/          how everything was before the change that is under way (journal)
     staging/         the new whole, as long as the daemons' parsers read it
 
@@ -120,6 +121,18 @@ class Memory:
             whole["daemons"][name]["doubted"] = True
         self.remember(whole)
 
+    def rewritten(self, path: str, before: str | None, after: str | None) -> None:
+        """Write down that whoever operates the relay has rewritten a file that was as it was put in place last.
+
+        :param before: its digest then; another one is somebody's edit, and stays one.
+        :param after: its digest now.
+        """
+        whole = self.whole()
+        for record in whole["daemons"].values():
+            if before and record.get("disk", {}).get(path) == before:
+                record["disk"][path] = after
+                self.remember(whole)
+
     def originals(self) -> dict[str, bool]:
         """Return by path whether something was there before smtpout wrote it; where that is lost, the whole tells."""
         return self._read("originals.json") or {
@@ -220,7 +233,7 @@ class Memory:
     def forget(self) -> None:
         """Forget everything but the lock, and what others have written: nothing of smtpout is left on this host."""
         with os_errors_told():
-            for name in ("generations", "staging", "blocked"):
+            for name in ("generations", "staging", "blocked", "drain"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
             # The record comes last: where it is lost, the last generation is taken for what runs.
             for path in reversed(self.files):

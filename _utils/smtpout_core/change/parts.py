@@ -22,6 +22,17 @@ class Content(NamedTuple):
     group: str = "root"
 
 
+class Operated(NamedTuple):
+    """What the relay's operation makes of a file's text, whatever the site says: no generation's, and never taken back.
+
+    :param text: returns the text as it is to lie on the disk.
+    :param told: what a person should know of it, though nothing fails.
+    """
+
+    text: Callable[[str], str]
+    told: str
+
+
 @dataclass(frozen=True)
 class File:
     """A file that is rendered from a template of the formula.
@@ -32,6 +43,7 @@ class File:
     :param secret: its content may not be shown, nor be readable by others.
     :param restart: whether it takes a restart to have its daemon read it.
     :param context: names for the template besides ``settings``.
+    :param operated: says what the relay's operation makes of it; asked when it is rendered, while nobody changes that.
     """
 
     path: str
@@ -42,6 +54,7 @@ class File:
     secret: bool = False
     restart: bool = False
     context: Mapping[str, Any] = field(default_factory=dict)
+    operated: Callable[[], Operated | None] = lambda: None
 
 
 class Part(ABC):

@@ -91,14 +91,20 @@ class Rendered(Part):
     """A file whose text was rendered."""
 
     def __init__(self, file: File, text: str) -> None:
-        self.file, self.text = file, text
+        self.file, self.made, self.operated = file, text, file.operated()
+        self.text = self.operated.text(text) if self.operated else text
         self.path, self.restart = file.path, file.restart
         self.secret = masks.OPTIONS if file.secret else ""
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return what the relay's operation has made of it."""
+        return (self.operated.told,) if self.operated else ()
+
+    @property
     def wanted(self) -> str:
-        """Return the digest of the text."""
-        return digest(self.text)
+        """Return the digest of the text as the site has it: whoever operates the relay has its daemon read the rest."""
+        return digest(self.made)
 
     def contents(self, folder: str) -> dict[str, Content]:  # noqa: ARG002 - nothing is made on the way
         """Return the text with its mode and owner."""

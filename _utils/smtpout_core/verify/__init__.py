@@ -13,7 +13,7 @@ from smtpout_core.change.parts import Daemon
 from smtpout_core.daemons import descriptions
 from smtpout_core.daemons.limits import asking as limits
 from smtpout_core.daemons.limits import daemon as limits_daemon
-from smtpout_core.daemons.postfix import conf, nexthop, sources
+from smtpout_core.daemons.postfix import conf, draining, nexthop, sources
 from smtpout_core.daemons.watch import record
 from smtpout_core.directory import ask, people
 from smtpout_core.dns import kept
@@ -27,6 +27,9 @@ from smtpout_core.verify import ageing, blocked, filters, logins, pillar, postfi
 
 ASKED = ("saslauthd", "clamd", "clamav-milter", "opendkim", "limits", "postfix", "watch")
 """Daemons of whom more is asked than whether they run."""
+
+SESSIONS = "new sessions are taken"
+"""The check that tells whether the relay is drained as it should be."""
 
 ROUTES = 32
 """Of the delivery layer's, and of others', that are asked."""
@@ -83,6 +86,7 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
         Check("Postfix greets and offers what it should", unit, partial(postfix.greeting, settings)),
         Check("Postfix listens where its configuration says", unit, partial(postfix.listening, settings)),
     ]
+    asked.append(Check(SESSIONS, unit, partial(draining.seen, settings)))
     asked.append(Check("servers get TLS on port 25", unit, partial(postfix.encrypted, settings), own=False))
     if "programs_send" not in not_promised(settings):
         asked.append(Check("programs on the relay send", unit, partial(postfix.programs_send, settings)))

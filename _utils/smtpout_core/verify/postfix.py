@@ -6,8 +6,8 @@ import ipaddress
 import os
 from typing import Any
 
-from smtpout_core.daemons.postfix import conf, listen, smtp
-from smtpout_core.errors import RelayError
+from smtpout_core.daemons.postfix import conf, drained, listen, smtp
+from smtpout_core.errors import Doubt, RelayError
 from smtpout_core.site import addresses
 from smtpout_core.site.rules.promises import not_promised
 
@@ -46,7 +46,7 @@ def users_greeted(settings: dict[str, Any], service: str) -> str:
     secured = "users_send" not in not_promised(settings)
     places = []
     for endpoint in _endpoints(settings, service):
-        answer = smtp.greeting(endpoint, patience, secured=secured)
+        answer = _taken(endpoint, smtp.greeting(endpoint, patience, secured=secured))
         if answer.code != 220:
             # What only the directory table of main.cf's users_client_restrictions answers with.
             why = "; so it does while Postfix can't ask the directory: look there first" if answer.code == 451 else ""
@@ -121,7 +121,7 @@ def _excepted(settings: dict[str, Any]) -> bool:
 
 
 def _greeting(settings: dict[str, Any], endpoint: listen.Endpoint, tls: bool) -> str:
-    answer = smtp.greeting(endpoint)
+    answer = _taken(endpoint, smtp.greeting(endpoint))
     smtp.refuse(endpoint, answer)
     if not answer.text.startswith(settings["hostname"]):
         raise RelayError(f"it greets as {answer.text}, and smtpout:hostname is {settings['hostname']}")
@@ -130,6 +130,16 @@ def _greeting(settings: dict[str, Any], endpoint: listen.Endpoint, tls: bool) ->
     if ("auth" in answer.offers) != settings["authentication"]["clear_text_on_25"]:
         raise RelayError(f"without TLS it offers {'AUTH' if 'auth' in answer.offers else 'no AUTH'} on port 25")
     return answer.text
+
+
+def _taken(endpoint: listen.Endpoint, answer: smtp.Greeting) -> smtp.Greeting:
+    """Return a greeting; raise where it is that of a relay that is drained, at an address that isn't loopback.
+
+    :raises Doubt: it is.
+    """
+    if drained.sends_away(answer.code, answer.text):
+        raise Doubt(f"{endpoint.place} sends this host away as it does clients: the relay is drained")
+    return answer
 
 
 def _endpoints(settings: dict[str, Any], service: str) -> list[listen.Endpoint]:

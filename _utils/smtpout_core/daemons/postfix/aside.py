@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from smtpout_core.daemons.postfix import maps
+from smtpout_core.daemons.postfix import drained, maps
 from smtpout_core.daemons.postfix.blocks import Blocks
 from smtpout_core.folder import private
 from smtpout_core.site.blocked import TABLE
@@ -98,7 +98,7 @@ def furnished(
         where it lives.
     :param places: as the staged main.cf has them.
     :param change: returns main.cf and master.cf as they are to be aside, given the configuration directory, the text
-        and the entries as they are staged; no entry of its has a port any more.
+        and the entries as they are staged, of a relay that isn't drained; no entry of its has a port any more.
     """
     prefix = place(staged, places.directory)
     with private(os.path.dirname(prefix) if prefix else None) as path, _near(path) as folder:
@@ -106,7 +106,9 @@ def furnished(
         main, master = folder / "config/main.cf", folder / "config/master.cf"
         config = str((folder / "config").resolve())
         _tables_to_come(config, main, places.directory)
-        texts = change(config, main.read_text(encoding="utf-8"), entries(master.read_text(encoding="utf-8")))
+        texts = change(
+            config, main.read_text(encoding="utf-8"), entries(drained.without(master.read_text(encoding="utf-8")))
+        )
         for file, text in zip((main, master), texts, strict=True):
             _rewrite(file, text.encode())
         _queue(folder, places)

@@ -9,7 +9,7 @@ from typing import Any
 from smtpout_core import files
 from smtpout_core.change.parts import Daemon, File, Part, Probe, Trial
 from smtpout_core.daemons.groups import Membership
-from smtpout_core.daemons.postfix import check, listen, named, nexthop, sources, start
+from smtpout_core.daemons.postfix import check, drained, listen, named, nexthop, sources, start
 from smtpout_core.daemons.postfix.blocks import Blocks, Kept
 from smtpout_core.daemons.postfix.certificate import SelfMade
 from smtpout_core.daemons.postfix.given import Chain, Names
@@ -110,7 +110,7 @@ def _files(settings: dict[str, Any]) -> Iterator[File]:
     facts = settings["postfix"]
     secret = {"mode": "0640", "group": facts["user"], "secret": True}
     yield _file(f"{facts['directory']}/main.cf", "main.cf")
-    yield _file(f"{facts['directory']}/master.cf", "master.cf")
+    yield _file(f"{facts['directory']}/master.cf", "master.cf", operated=drained.operated)
     asked = ("which recipients of the site exist", "recipient_filter", "result_attribute")
     yield _file(facts["recipient_map"], "ldap.cf", context=_lookup(*asked, "own_domains"), **secret)
     asked = ("who of the site has such an address", *asked[1:])

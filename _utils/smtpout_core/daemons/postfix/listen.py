@@ -90,6 +90,27 @@ def asked(directory: str = conf.LIVE) -> list[Endpoint]:
     return [each for each in endpoints(directory) if each.speaks_smtp and _is_here(each.asked_at, local)]
 
 
+def reached(directory: str = conf.LIVE) -> list[Endpoint]:
+    """Return the endpoints that clients from elsewhere reach, each at an address of this host's that isn't loopback.
+
+    :param directory: the configuration directory.
+    :raises RelayError: as of ``endpoints``.
+    """
+    local = [ipaddress.ip_address(address) for address in sorted(listener.local_addresses())]
+    others = [address for address in local if not (address.is_loopback or address.is_link_local)]
+    found = []
+    for each in endpoints(directory):
+        bound = ipaddress.ip_address(each.address)
+        at = [
+            address
+            for address in others
+            if address.version == bound.version and (bound.is_unspecified or address == bound)
+        ]
+        if each.speaks_smtp and at:
+            found.append(each._replace(address=str(at[0])))
+    return found
+
+
 def astray(settings: dict[str, Any]) -> str | None:
     """Return a sentence where the running Postfix listens elsewhere than its configuration says; None where it doesn't.
 

@@ -46,6 +46,37 @@ def stuck(directory: str = conf.LIVE) -> int:
     return sum(len(files) for queue in ("hold", "deferred") for _, _, files in os.walk(os.path.join(spool, queue)))
 
 
+def moving(directory: str = conf.LIVE) -> dict[str, int]:
+    """Return how many messages of each kind are on their way out; one that goes on meanwhile may count twice.
+
+    :param directory: the configuration directory.
+    """
+    return {name: len(names) for name, names in _names(directory).items()}
+
+
+def names(directory: str = conf.LIVE) -> set[str]:
+    """Return the names of the messages that are on their way out.
+
+    :param directory: the configuration directory.
+    """
+    return {name for names in _names(directory).values() for name in names}
+
+
+def _names(directory: str) -> dict[str, set[str]]:
+    spool = conf.values(directory, "queue_directory")["queue_directory"]
+    kinds = [name for name in QUEUES if name != "hold"]
+    return {kind: {name for _, _, names in os.walk(os.path.join(spool, kind)) for name in names} for kind in kinds}
+
+
+def flush(directory: str = conf.LIVE) -> None:
+    """Have Postfix try all that waits now, what it couldn't reach a moment ago as well.
+
+    :param directory: the configuration directory.
+    :raises RelayError: it doesn't run.
+    """
+    command.run([command.which("postqueue"), "-c", directory, "-f"], check=True)
+
+
 class Waiting(NamedTuple):
     """What is in the queue.
 
@@ -95,6 +126,10 @@ LOGGED_IN = re.compile(r"named_attribute: sasl_username=(.*)")
 """What a message's envelope says of a client that had logged in, as postcat(1) prints it."""
 ENVELOPE = re.compile(r"\*\*\* ENVELOPE RECORDS (?:.*/)?(\w+) \*\*\*")
 
+CONTENTS = re.compile(r"\*\*\* MESSAGE CONTENTS (?:.*/)?(\w+) \*\*\*")
+INFECTED = "X-Virus-Status: Infected"
+"""What clamav-milter(8) writes into the header of a message that it has put on hold (clamav-milter.conf, AddHeader)."""
+
 
 def logins(directory: str = conf.LIVE) -> dict[str, str]:
     """Return by whose login each message came that nobody holds, by its name; without those that came without one.
@@ -125,6 +160,25 @@ def held(directory: str = conf.LIVE) -> set[str]:
     """
     spool = conf.values(directory, "queue_directory")["queue_directory"]
     return {name for _, _, files in os.walk(os.path.join(spool, "hold")) for name in files}
+
+
+def quarantined(names: Collection[str], directory: str = conf.LIVE) -> set[str]:
+    """Return those of some messages that the scanner has found infected, as its header says (``clamav:add_header``).
+
+    :param names: of the queue's.
+    :param directory: the configuration directory.
+    """
+    left, found = sorted(names), set()
+    while left:
+        asked, name, seen = left[:AT_ONCE], "", 0
+        done = command.run([command.which("postcat"), "-c", directory, "-h", "-q", *asked], timeout=600)
+        for line in done.output.splitlines():
+            if begins := CONTENTS.fullmatch(line):
+                name, seen = begins[1], seen + 1
+            elif line.startswith(INFECTED):
+                found.add(name)
+        left = left[len(asked) if done.status == 0 else seen + 1 :]
+    return found
 
 
 def hold(names: Sequence[str], directory: str = conf.LIVE) -> None:

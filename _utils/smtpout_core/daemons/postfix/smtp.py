@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from smtpout_core.daemons.postfix import aside, certificate, conf, listen
+from smtpout_core.daemons.postfix import aside, certificate, conf, drained, listen
 from smtpout_core.errors import RelayError
 
 # Answers to EHLO of one that took what came before it for a command: not understood (RFC 5321, 4.2.2), or the end.
@@ -73,10 +73,11 @@ def greeting(endpoint: listen.Endpoint, timeout: float = 10, *, secured: bool = 
             return Greeting(code, text.decode(errors="replace"), dict(client.esmtp_features))
     except (OSError, smtplib.SMTPException) as error:
         how = " after a line of the PROXY protocol" if endpoint.proxy else ""
-        raise RelayError(f"{endpoint.place} does not answer as a mail server{how}: {_words(error)}") from error
+        raise RelayError(f"{endpoint.place} does not answer as a mail server{how}: {words(error)}") from error
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
+    """Return what went wrong in a session, as a person is told it: a reply with its code."""
     if not isinstance(error, smtplib.SMTPResponseException):
         return str(error)
     said = error.smtp_error
@@ -98,10 +99,10 @@ def answer(endpoint: listen.Endpoint, sender: str, recipient: str, timeout: floa
             said = ("the greeting", *client.connect(endpoint.asked_at, endpoint.port))
             # The name of a literal (RFC 5321, 4.1.3) is nobody's to look up.
             literal = f"[IPv6:{endpoint.asked_at}]" if ":" in endpoint.asked_at else f"[{endpoint.asked_at}]"
-            for command, words in (("EHLO", literal), ("MAIL", f"FROM:<{sender}>"), ("RCPT", f"TO:<{recipient}>")):
+            for command, rest in (("EHLO", literal), ("MAIL", f"FROM:<{sender}>"), ("RCPT", f"TO:<{recipient}>")):
                 if said[1] not in (220, 250):
                     break
-                said = (command, *client.docmd(command, words))
+                said = (command, *client.docmd(command, rest))
             return said[0], said[1], " ".join(said[2].decode(errors="replace").split())
     except (OSError, smtplib.SMTPException) as error:
         raise RelayError(f"{endpoint.place} does not answer as a mail server: {error}") from error
@@ -159,6 +160,8 @@ def refuse(endpoint: listen.Endpoint, answer: Greeting) -> None:
     :param answer: what it said.
     :raises RelayError: the words of the refusal.
     """
+    if drained.sends_away(answer.code, answer.text):  # what it tells clients while it is drained
+        return
     refused = answer.code != 220 if endpoint.service == SERVERS else answer.code >= 500
     if refused and endpoint.service in (SERVERS, *USERS):
         raise RelayError(f"{endpoint.place} greets with {answer.code} {answer.text}")
