@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,9 +21,10 @@ from smtpout_core.change import staging
 from smtpout_core.change.templates import Templates
 from smtpout_core.daemons import haproxy, saslauthd
 from smtpout_core.daemons.haproxy import daemon
-from smtpout_core.errors import RelayError
+from smtpout_core.errors import Doubt, RelayError
 from smtpout_core.host import Host
 from smtpout_core.site import proxy
+from smtpout_core.verify import directory
 
 HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
 SASLAUTHD = shutil.which("saslauthd", path="/usr/sbin:/usr/bin")
@@ -39,7 +41,7 @@ class Relay:
         self.place, self.servers = place, servers
         authority = place / "ca.pem"
         authority.write_text("".join(each.ca_file.read_text() for each in servers))
-        pillar = servers[0].pillar(servers=uris, ca_file=str(authority))
+        pillar = servers[0].pillar(servers=uris, ca_file=str(authority), proxy=True)
         modules = minion(place, pillar)
         self.settings = modules["smtpout.settings"]()
         assert self.settings["valid"], self.settings
@@ -51,6 +53,8 @@ class Relay:
             text = Path(stage.where[daemon.CONFIGURATION]).read_text()
         text = haproxy.aside(text, self.settings["haproxy"], str(place)).replace("@/run/saslauthd/", f"@{place}/")
         (place / "haproxy.cfg").write_text(text)
+        self.settings["haproxy"]["status"] = f"{place}/status"
+        self.settings["saslauthd"]["asked_at"] = f"{place}/logins"
         (place / "saslauthd.conf").write_text(saslauthd_conf(proxy.uri(f"{place}/directory"), ldap_timeout="5"))
 
     @contextmanager
@@ -146,6 +150,11 @@ class TestServers:
             assert {each for each, _ in seen} == {"later"}
             assert made.states() == ["DOWN", "DOWN"]
             assert max(seconds for _, seconds in made.logins(1)) < 1
+            with pytest.raises(Doubt) as told:  # that none answers is said by who asks them by name
+                directory.reached(made.settings)
+            assert str(told.value).count("it takes connections and doesn't answer") == 2 or "TLS isn't" in str(
+                told.value
+            )
             for each in made.servers:
                 each.process.send_signal(signal.SIGCONT)
             until(lambda: answers(made))
@@ -157,7 +166,26 @@ class TestServers:
             [wrong, right] = haproxy.servers(f"{made.place}/status")
             assert (wrong.up, wrong.why) == (False, "TLS fails: is its certificate right?")
             assert right.up
+            with pytest.raises(
+                Doubt, match=f"^passed by until they answer: {wrong.name}: TLS fails: is its certificate right"
+            ):
+                directory.reached(made.settings)
             assert {each for each, _ in made.logins(1)} == {"yes"}
+
+    def test_servers_that_it_alone_does_not_reach_are_a_failure(self, relay: Any) -> None:
+        made = relay("localhost")
+        made.settings["directory"]["ca_file"] = str(made.servers[0].ca_file)
+        configuration = made.place / "haproxy.cfg"
+        text = re.sub(r"(verifyhost |str\(|check-sni )localhost", r"\1other", configuration.read_text())
+        configuration.write_text(text)
+        with made.running(), pytest.raises(RelayError) as told:
+            directory.reached(made.settings)
+        assert str(told.value) == (
+            f"HAProxy leads to no server, though {made.settings['directory']['servers'][0]} can be reached from here: "
+            f"localhost:{made.servers[0].tls_port}: TLS fails: is its certificate right?"
+        )
+        with pytest.raises(RelayError, match="HAProxy isn't running"):
+            directory.reached(made.settings)
 
 
 def answers(made: Relay) -> None:
