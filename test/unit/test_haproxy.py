@@ -111,11 +111,11 @@ def relay() -> Iterator[Callable[..., Relay]]:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hap-")))
         place.chmod(0o755)
 
-        def made(*hosts: str) -> Relay:
+        def made(*hosts: str, named: str = "localhost") -> Relay:
             servers = [stack.enter_context(running_slapd(host=host)) for host in hosts]
             for each in servers:
                 stack.callback(each.process.send_signal, signal.SIGCONT)
-            return Relay(place, servers, [f"ldaps://localhost:{each.tls_port}" for each in servers])
+            return Relay(place, servers, [f"ldaps://{named}:{each.tls_port}" for each in servers])
 
         yield made
 
@@ -181,11 +181,28 @@ class TestServers:
         with made.running(), pytest.raises(RelayError) as told:
             directory.reached(made.settings)
         assert str(told.value) == (
-            f"HAProxy leads to no server, though {made.settings['directory']['servers'][0]} can be reached from here: "
-            f"localhost:{made.servers[0].tls_port}: TLS fails: is its certificate right?"
+            f"HAProxy leads to no server: localhost:{made.servers[0].tls_port}: TLS fails: is its certificate right? "
+            "(though it can be reached from here: has its address changed? systemctl restart smtpout-haproxy)"
         )
         with pytest.raises(RelayError, match="HAProxy isn't running"):
             directory.reached(made.settings)
+
+    def test_a_name_without_an_address_keeps_nothing_from_going_live_and_is_told(self, relay: Any) -> None:
+        made = relay("localhost", named="nowhere.invalid")
+        assert made.complaints == []
+        with made.running(), pytest.raises(Doubt, match=r"nowhere\.invalid:\d+: its name had no address when HAProxy"):
+            directory.reached(made.settings)
+
+
+@pytest.mark.skipif(not HAPROXY, reason="HAProxy is not installed")
+def test_what_haproxy_has_against_its_configuration_is_told(
+    settings: Settings, site: dict[str, Any], tmp_path: Path
+) -> None:
+    site["directory"] |= {"servers": TWO}
+    (tmp_path / "haproxy.cfg").write_text("listen directory\n    bind fd@3\n    bogus\n")
+    staged = {daemon.CONFIGURATION: str(tmp_path / "haproxy.cfg")}
+    said = haproxy.complaints(staged, daemon.CONFIGURATION, settings(site)["haproxy"])
+    assert "[/etc/smtpout/haproxy.cfg:3] : unknown keyword 'bogus' in 'listen' section" in said[0]
 
 
 def answers(made: Relay) -> None:

@@ -8,6 +8,11 @@ from smtpout_core.daemons import haproxy, saslauthd
 from smtpout_core.directory import ask, servers
 from smtpout_core.errors import Doubt, RelayError
 
+PATIENCE = 3
+"""Seconds for a server that HAProxy passes by: it is asked in the proof of a change, too."""
+WRONGLY = " (though it can be reached from here: has its address changed? systemctl restart smtpout-haproxy)"
+"""HAProxy looks names up when it starts."""
+
 
 def answering(settings: dict[str, Any]) -> str:
     """Return the directory servers that serve as the pillar says; one is enough for mail and logins."""
@@ -24,29 +29,28 @@ def reached(settings: dict[str, Any]) -> str:
 
     :raises Doubt: it passes a server by, and why. That none answers is another check's to say.
     """
-    facts, site = settings["haproxy"], settings["directory"]
+    facts = settings["haproxy"]
+    uris = {each["name"]: each["uri"] for each in facts["servers"]}
     found = haproxy.servers(facts["status"])
-    if {each.name for each in found} != {each["name"] for each in facts["servers"]}:
+    if {each.name for each in found} != {*uris}:
         raise RelayError(f"HAProxy has other servers than the pillar: {', '.join(each.name for each in found)}")
-    down = [f"{each.name}: {each.why}" for each in found if not each.up]
     up = [each.name for each in found if each.up]
-    if not up and (serving := _serving(site)):
-        said = "; ".join(down)
-        raise RelayError(f"HAProxy leads to no server, though {', '.join(serving)} can be reached from here: {said}")
+    down = {each.name: each.why for each in found if not each.up}
+    here = [name for name in down if _serves(uris[name], settings["directory"])]
+    said = [f"{name}: {why}{WRONGLY if name in here else ''}" for name, why in down.items()]
+    if here and not up:
+        raise RelayError(f"HAProxy leads to no server: {'; '.join(said)}")
     if up:
         saslauthd.ping(settings["saslauthd"]["asked_at"])
     if down:
-        raise Doubt(f"passed by until they answer: {'; '.join(down)}")
+        raise Doubt(f"passed by until they answer: {'; '.join(said)}")
     return ", ".join(up)
 
 
-def _serving(site: dict[str, Any]) -> list[str]:
-    """Return the servers that take a connection and show a right certificate."""
-    found = []
-    for server in site["servers"]:
-        try:
-            servers.answers(server, site)
-        except RelayError:
-            continue
-        found.append(server)
-    return found
+def _serves(server: str, site: dict[str, Any]) -> bool:
+    """Tell whether a server takes a connection and shows a right certificate, within a few seconds."""
+    try:
+        servers.answers(server, site | {"timeout": min(site["timeout"], PATIENCE)})
+    except RelayError:
+        return False
+    return True

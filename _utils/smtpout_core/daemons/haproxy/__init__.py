@@ -116,7 +116,7 @@ def complaints(staged: Mapping[str, str], configuration: str, facts: Mapping[str
         file = os.path.join(place, "haproxy.cfg")
         text = Path(staged[configuration]).read_text(encoding="utf-8")
         Path(file).write_text(aside(text, facts, place), encoding="utf-8")
-        done = command.run([program, "-c", "-q", "-f", file])
+        done = command.run([program, "-c", "-f", file])
     if not done.status:  # such as a name without an address is a warning, and no reason to go without HAProxy
         return []
     said = [line.replace(file, configuration) for line in done.said.splitlines() if line.startswith("[ALERT]")]
