@@ -92,7 +92,9 @@ def _proxy(tmp: Path, settings: dict[str, Any], staged: Mapping[str, str], prefi
     write(tmp / "haproxy.cfg", text.replace(f"unix@{place}/", "unix@/tmp/saslauthd/"))
     aside.make_folder(tmp / "haproxy", 0o1777)
     user = ["setpriv", f"--reuid={facts['user']}", f"--regid={facts['user']}", "--clear-groups", "--"]
-    write(tmp / "start/haproxy", f"exec {shlex.join([*user, facts['program'], '-db', '-f', '/tmp/haproxy.cfg'])}\n")
+    # It wants to come back to where it was started, and its user may not enter a home of root's.
+    argv = shlex.join([*user, facts["program"], "-db", "-f", "/tmp/haproxy.cfg"])
+    write(tmp / "start/haproxy", f"cd / && exec {argv}\n")
 
 
 def lead_by_proxy(config: Path) -> None:
