@@ -40,8 +40,9 @@ TAIL = """
 One after the other, with `directory:proxy`. Nothing has to be done on the relay.
 
 1. Before: `smtpout.verify` has no warning of the directory, so that those that stay are up.
-2. Restart one server. What waits for it goes on by another within 3 s; no login fails, and mail to the site's domains
-   is taken. `smtpout.verify` warns, by name: "passed by until they answer".
+2. Restart one server. What waits for it goes on by another within 3 s, mail to the site's domains too, and nobody is
+   told that a password is wrong. Until then a process of Postfix's that has just turned to it says 451; after that
+   nothing fails. `smtpout.verify` warns, by name: "passed by until they answer".
 3. The next one when that warning has gone: the server is used again 2 s after it answers. One that answers and hasn't
    read its database yet would be used too early, so wait until it has.
 4. All at once, or the last one: users get 451 or 454, servers that write to the site's users 451, and all try again by
