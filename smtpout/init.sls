@@ -4,6 +4,7 @@ include:
   - smtpout.directory
   - smtpout.site
   - smtpout.selinux
+  - smtpout.haproxy
   - smtpout.saslauthd
   - smtpout.clamav
   - smtpout.opendkim

@@ -4,6 +4,7 @@
 include:
   - smtpout.packages
   - smtpout.selinux
+  - smtpout.haproxy
   - smtpout.saslauthd
   - smtpout.clamav
   - smtpout.opendkim

@@ -12,7 +12,7 @@ smtpout:
     - networks: [172.16.11.192/27]
       senders: [scanner@domain01.dom]
 
-  # Two domain controllers, asked in turn, by LDAPS, whose certificates are of the company's own authority.
+  # Two domain controllers, of which either is enough, by LDAPS, whose certificates are of the company's own authority.
   directory:
     servers: ['ldaps://dc1.domain01.dom/', 'ldaps://dc2.domain01.dom/']
     ca_file: /usr/local/share/ca-certificates/company.crt

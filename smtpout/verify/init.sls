@@ -12,7 +12,7 @@ include:
 A user can log in, and a wrong password is refused:
   saslauthd.verified:
     - user: {{ settings.verify.user | json }}
-    - socket: {{ settings.saslauthd.socket_directory }}/mux
+    - socket: {{ settings.saslauthd.asked_at }}
     - require:
       - smtpout_site: saslauthd checks passwords in the directory
       - smtpout: Salt's Python has what the formula needs

@@ -16,7 +16,8 @@ from lab import mail
 from lab.breaking import applied, pillar, systemctl
 from lab.checks import verify
 from lab.conftest import SUMMARY, Applied
-from lab.faults import FAULTS, Fault, table
+from lab.fault_table import table
+from lab.faults import FAULTS, Fault
 from lab.load import Figures, Load
 
 SHORT, SOAK = (60, 150), (10_000, 1200)  # how many messages, and how long their senders try

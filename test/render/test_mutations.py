@@ -30,11 +30,14 @@ from support import REPOSITORY, load
 
 LEAST = 2000
 GRAINS = {"fqdn": "relay.example.com", "kernel": "Linux", "os": "Debian", "os_family": "Debian", "osmajorrelease": 12}
-PARSERS = ("postconf", "postmap", "opendkim", "clamconf")
+PARSERS = ("postconf", "postmap", "opendkim", "clamconf", "haproxy")
 
 # Where the pillar speaks a daemon's own language, and only the daemon can say what is wrong.
 NATIVE = ("postfix:main", "postfix:master", "postfix:maps", "saslauthd:options", "opendkim:options")
 NATIVE += ("clamav:clamd", "clamav:milter", "clamav:freshclam")
+NATIVE += ("directory:ca_file",)  # whether there is such a file only the daemon knows
+
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 pytestmark = pytest.mark.skipif(not all(map(shutil.which, PARSERS)), reason="a daemon's parser is missing")
 
@@ -46,7 +49,8 @@ def full_site() -> Any:
     _fill(site, schema)
     site["tls"] = {"chain_file": "/etc/ssl/private/relay.pem"}
     site["authentication"] = {"clear_text_on_25": False, "submission": True}
-    site["directory"] |= {"start_tls": True, "senders": "own_header"}
+    site["directory"] |= {"servers": ["ldaps://dc1.example", "ldaps://dc2.example"], "ca_file": AUTHORITIES}
+    site["directory"] |= {"start_tls": False, "senders": "own_header"}
     site["directory"] |= {"login": "(&(objectClass=person)(uid=%u))", "login_attribute": "uid"}
     site["clamav"] |= {"enabled": True}
     site["opendkim"] |= {"enabled": True, "on_fail": "tempfail"}

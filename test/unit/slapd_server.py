@@ -157,8 +157,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_slapd(people: str = PEOPLE) -> Iterator[Slapd]:
-    """Run a slapd that has these entries."""
+def running_slapd(people: str = PEOPLE, host: str = "") -> Iterator[Slapd]:
+    """Run a slapd that has these entries; its certificate is for 127.0.0.1, or for a host's name instead."""
     assert SLAPD
     # Not below tmp_path: short paths, and nothing of it is worth keeping.
     with tempfile.TemporaryDirectory(prefix="slapd-") as name:
@@ -166,7 +166,7 @@ def running_slapd(people: str = PEOPLE) -> Iterator[Slapd]:
         (directory / "data").mkdir()
         (directory / "slapd.conf").write_text(CONFIGURATION.format(directory=directory), encoding="utf-8")
         (directory / "people.ldif").write_text(people.lstrip(), encoding="utf-8")
-        _certificates(directory)
+        _certificates(directory, host)
         configuration = ["-f", str(directory / "slapd.conf")]
         subprocess.run(
             [SLAPD, "-T", "add", *configuration, "-l", str(directory / "people.ldif")], check=True, capture_output=True
@@ -193,11 +193,11 @@ def wait_for_port(port: int) -> None:
     pytest.fail("slapd did not start")
 
 
-def _certificates(directory: Path) -> None:
-    """Write a certificate authority, and a server certificate for 127.0.0.1 and nothing else."""
+def _certificates(directory: Path, host: str) -> None:
+    """Write a certificate authority, and a server certificate for 127.0.0.1 or a host's name, and nothing else."""
     now = datetime.datetime.now(datetime.timezone.utc)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Directory CA")])
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Directory CA {directory.name}")])
 
     def builder(name: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         return (
@@ -211,7 +211,8 @@ def _certificates(directory: Path) -> None:
         )
 
     ca = builder(ca_name, ca_key.public_key()).add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    name = x509.DNSName(host) if host else x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    names = x509.SubjectAlternativeName([name])
     server = builder(x509.Name([]), key.public_key()).add_extension(names, critical=True)
     pem = serialization.Encoding.PEM
     (directory / "ca.pem").write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(pem))

@@ -60,6 +60,18 @@ def aliases(**led: Any) -> Callable[[dict[str, Any]], None]:
 
 
 CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
+    "a proxy before the directory": [
+        (
+            directory(servers=["ldap://dc1.example", "ldap://dc2.example"], start_tls=True, proxy=True),
+            "smtpout:directory:proxy: true can't be had: HAProxy can't begin TLS within LDAP",
+        ),
+        (directory(servers=["ldaps://192.0.2.1", "ldaps://dc2.example"], proxy=True), "write the name"),
+        (directory(servers=["ldapi://%2Frun%2Fldap"], proxy=True), "is a server on this host"),
+        (
+            lambda s: (s["directory"].update(proxy=True), s.update(saslauthd={"options": {"ldap_tls_key": "/k"}})),
+            "smtpout:saslauthd:options has ldap_tls_key, which is about the way to the directory",
+        ),
+    ],
     "dns": [
         (
             lambda site: site.update(dns={"hours": 24}, watch={"enabled": False}),

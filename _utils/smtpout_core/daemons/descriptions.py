@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from smtpout_core.change.parts import Daemon, Ways
-from smtpout_core.daemons import clamav, groups, milter, saslauthd
+from smtpout_core.daemons import clamav, groups, haproxy, milter, saslauthd
 from smtpout_core.daemons.clamav import daemon as clamav_daemon
+from smtpout_core.daemons.haproxy import daemon as haproxy_daemon
 from smtpout_core.daemons.limits import asking as limits
 from smtpout_core.daemons.limits import daemon as limits_daemon
 from smtpout_core.daemons.opendkim import daemon as opendkim_daemon
@@ -22,6 +23,7 @@ from smtpout_core.guard import openings
 from smtpout_core.host import Host
 
 DAEMONS: tuple[Callable[[dict[str, Any], Host], list[Daemon]], ...] = (
+    haproxy_daemon.described,
     saslauthd_daemon.described,
     clamav_daemon.described,
     opendkim_daemon.described,
@@ -33,6 +35,7 @@ DAEMONS: tuple[Callable[[dict[str, Any], Host], list[Daemon]], ...] = (
 """In the order of activation: a partner before the one that is told of it."""
 
 PROBES: Mapping[str, Callable[..., object]] = {
+    "haproxy": haproxy.settled,
     "saslauthd": saslauthd.ping,
     "clamd": clamav.ping,
     "milter": milter.probe,

@@ -7,8 +7,9 @@ Needs ldap3 in Salt's own Python; without it every function here raises ``NotIns
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -92,6 +93,21 @@ def held_authority(settings: dict[str, Any]) -> dict[str, Any]:
     """
     site = settings["directory"]
     return {"authority": [files.digest(path) for path in site["authorities"]]} if site.get("ca_file") else {}
+
+
+def readable(settings: dict[str, Any], user: str) -> tuple[list[Any], Callable[[], None]]:
+    """Return the directory's authorities, and what raises where a daemon's user can't read one.
+
+    :param settings: the site's.
+    :param user: the daemon's.
+    """
+    paths = settings["directory"]["authorities"]
+
+    def read() -> None:
+        if closed := files.unreadable([path for path in paths if os.path.exists(path)], user):
+            raise RelayError(f"smtpout:directory:ca_file: {user} can't read {', '.join(closed)}; it needs no secret")
+
+    return [*paths, *held_authority(settings).values()], read
 
 
 def _holds(settings: dict[str, Any]) -> None:

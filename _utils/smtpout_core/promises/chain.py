@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from smtpout_core.daemons import milter, saslauthd
+from smtpout_core.daemons import haproxy, milter, saslauthd
 from smtpout_core.daemons.limits import asking as limits
 from smtpout_core.daemons.postfix import aside, conf, maps
 from smtpout_core.daemons.postfix.aside import Entry, Places
@@ -220,6 +220,7 @@ def started(
 
     def changed(config: str, main: str, master: list[Entry]) -> tuple[str, str]:
         main, entries = _changed(main, master, settings, chain, verbose)
+        filters.lead_by_proxy(Path(config))
         chain.clients = {each.service: each for each in leaving.clients(config)}
         chain.entrances = entrances.found(config)
         chain.mailboxes = mailboxes.services(config, chain.answer)
@@ -372,6 +373,8 @@ def _serving(chain: Chain, settings: dict[str, Any], process: Any) -> None:
     }
     if settings["limits"]["enabled"]:
         missing["limits"] = partial(limits.ping, f"{tmp}/limits")
+    if settings["haproxy"]["enabled"]:
+        missing["haproxy"] = partial(haproxy.settled, f"{tmp}/haproxy/status")
     missing["saslauthd"] = partial(saslauthd.ping, str(tmp / "saslauthd/mux"))
     while True:
         for name, ask in [*missing.items()]:

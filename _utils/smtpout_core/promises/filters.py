@@ -7,16 +7,20 @@ users that their files name, and no program of the site's is run by any of them.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from smtpout_core.daemons import haproxy
 from smtpout_core.daemons.clamav import eicar
+from smtpout_core.daemons.haproxy.daemon import CONFIGURATION
 from smtpout_core.daemons.limits import daemon
 from smtpout_core.daemons.postfix import aside
 from smtpout_core.promises.promise import SPENT
+from smtpout_core.site import proxy
 
 # Options of the filters that name a place, a program of the site's, or what only a service needs.
 CLAMD = {
@@ -38,6 +42,8 @@ MILTER = {
     "Foreground": "yes",
 }
 MILTER_WITHOUT = {"PidFile", "LogFile", "VirusAction", "MilterSocketGroup", "Chroot"}
+PROXY = "/tmp/haproxy"
+"""Where the chain's own HAProxy has its sockets."""
 OPENDKIM_WITHOUT = {"pidfile", "background", "autorestart", "socket", "umask"}
 
 
@@ -49,6 +55,8 @@ def furnish(tmp: Path, settings: dict[str, Any], staged: Mapping[str, str], pref
     :param prefix: the folder below which they do; an empty text where they are the live ones.
     """
     _logins(tmp, settings, staged, prefix)
+    if settings["haproxy"]["enabled"]:
+        _proxy(tmp, settings, staged, prefix)
     if settings["limits"]["enabled"]:
         _limits(tmp, settings["limits"], prefix)
     names = [each["name"] for each in settings["milters"]]
@@ -62,16 +70,44 @@ def _logins(tmp: Path, settings: dict[str, Any], staged: Mapping[str, str], pref
     """Lay out saslauthd, and what smtpd reads of it."""
     facts = settings["saslauthd"]
     place = facts["socket_directory"]
+    logins = f"{PROXY}/logins" if settings["haproxy"]["enabled"] else "/tmp/saslauthd/mux"
     for name in ("saslauthd", "sasl"):
         aside.make_folder(tmp / name, 0o755)
     smtpd = _read(staged[f"{settings['postfix']['sasl_directory']}/smtpd.conf"], prefix)
-    write(tmp / "sasl/smtpd.conf", smtpd.replace(place, "/tmp/saslauthd"))
+    smtpd = re.sub(r"(?m)^(saslauthd_path: ).*", rf"\g<1>{logins}", smtpd)
+    write(tmp / "sasl/smtpd.conf", smtpd)
     inside = os.path.relpath(settings["postfix"]["sasl_directory"], settings["postfix"]["directory"])
     if not inside.startswith(".."):  # Debian's smtpd looks there whatever cyrus_sasl_config_path says
-        write(tmp.parent / "config" / inside / "smtpd.conf", smtpd.replace(place, "/tmp/saslauthd"))
+        write(tmp.parent / "config" / inside / "smtpd.conf", smtpd)
     defaults = _read(staged[facts["defaults_file"]], prefix).replace(place, "/tmp/saslauthd")
-    configuration = f"/tmp/staged{facts['configuration']}" if prefix else facts["configuration"]
-    write(tmp / "start/saslauthd", f"{defaults}\nexec {facts['command']} -O {shlex.quote(configuration)}\n")
+    write(tmp / "saslauthd.conf", _proxied(_read(staged[facts["configuration"]], prefix)), 0o600)
+    write(tmp / "start/saslauthd", f"{defaults}\nexec {facts['command']} -O /tmp/saslauthd.conf\n")
+
+
+def _proxy(tmp: Path, settings: dict[str, Any], staged: Mapping[str, str], prefix: str) -> None:
+    """Lay out HAProxy, by which the chain reaches the directory as the relay will: by TLS, and whichever answers."""
+    facts = settings["haproxy"]
+    text = haproxy.aside(_read(staged[CONFIGURATION], prefix), facts, PROXY)
+    place = settings["saslauthd"]["socket_directory"]
+    write(tmp / "haproxy.cfg", text.replace(f"unix@{place}/", "unix@/tmp/saslauthd/"))
+    aside.make_folder(tmp / "haproxy", 0o1777)
+    user = ["setpriv", f"--reuid={facts['user']}", f"--regid={facts['user']}", "--clear-groups", "--"]
+    # It wants to come back to where it was started, and its user may not enter a home of root's.
+    argv = shlex.join([*user, facts["program"], "-db", "-f", "/tmp/haproxy.cfg"])
+    write(tmp / "start/haproxy", f"cd / && exec {argv}\n")
+
+
+def lead_by_proxy(config: Path) -> None:
+    """Have Postfix's tables of a configuration that lies aside find the directory by the chain's own HAProxy."""
+    for path in config.glob("*.ldap"):
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        if (own := _proxied(text)) != text:
+            aside.rewrite(path, own.encode(errors="surrogateescape"))
+
+
+def _proxied(text: str) -> str:
+    """Return a file's text with the chain's own HAProxy in the place of the live one."""
+    return text.replace(proxy.uri(proxy.DIRECTORY), proxy.uri(f"{PROXY}/directory"))
 
 
 def _limits(tmp: Path, facts: dict[str, Any], prefix: str) -> None:
@@ -112,10 +148,11 @@ def _read(path: str, prefix: str) -> str:
     return text.replace(prefix, "/tmp/staged") if prefix else text
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file that everybody may read."""
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file that everybody may read, or as ``mode`` has it."""
+    path.touch(mode=0o600)
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
-    path.chmod(0o644)
+    path.chmod(mode)
 
 
 def _with_options(text: str, options: Mapping[str, str], without: set[str]) -> str:

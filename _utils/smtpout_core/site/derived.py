@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from smtpout_core.site import addresses, blocked, clients, limits, map_format, routes, searches, shown
+from smtpout_core.site import addresses, blocked, clients, limits, map_format, proxy, routes, searches, shown
 from smtpout_core.site import services as services_of
 
 # No ::ffff:127.0.0.0/104: an IPv4-mapped client is an IPv4 one to Postfix and OpenDKIM (smtpd_peer.c of Postfix).
@@ -52,6 +52,10 @@ def derived(
     made["directory"] |= searches.derived(site["directory"]) | {"authorities": _authorities(made)}
     made["directory"] |= {"named_filter": blocked.named_filter(made["directory"])}
     made["directory"] |= {"blocked_filter": blocked.account_filter(made["directory"], site["blocked"]["logins"])}
+    made["haproxy"] |= proxy.derived(site, facts, made["postfix"]["trust_store"])
+    made["directory"]["reached"] = proxy.reached(site["directory"], made["haproxy"]["enabled"])
+    made["saslauthd"]["socket"] = f"{made['saslauthd']['socket_directory']}/mux"
+    made["saslauthd"]["asked_at"] = proxy.LOGINS if made["haproxy"]["enabled"] else made["saslauthd"]["socket"]
     made["opendkim"] |= _signing(site, made["opendkim"], made["hostname"])
     made["opendkim"]["judges_null_sender"] = bool(
         made["opendkim"]["enabled"] and made["opendkim"]["judges_authors"] and made["directory"]["address_attributes"]

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from smtpout_core.change import units
 from smtpout_core.change.parts import Daemon
 from smtpout_core.daemons import descriptions
+from smtpout_core.daemons.haproxy import daemon as haproxy_daemon
 from smtpout_core.daemons.limits import asking as limits
 from smtpout_core.daemons.limits import daemon as limits_daemon
 from smtpout_core.daemons.postfix import conf, draining, nexthop, sources
 from smtpout_core.daemons.watch import record
-from smtpout_core.directory import ask, people
+from smtpout_core.directory import people
 from smtpout_core.dns import kept
 from smtpout_core.errors import Doubt, RelayError
 from smtpout_core.host import Host
@@ -23,9 +24,9 @@ from smtpout_core.site import addresses
 from smtpout_core.site import routes as routing
 from smtpout_core.site.rules.promises import not_promised
 from smtpout_core.site.services import of_old_devices
-from smtpout_core.verify import ageing, blocked, filters, logins, pillar, postfix
+from smtpout_core.verify import ageing, blocked, directory, filters, logins, pillar, postfix
 
-ASKED = ("saslauthd", "clamd", "clamav-milter", "opendkim", "limits", "postfix", "watch")
+ASKED = ("haproxy", "saslauthd", "clamd", "clamav-milter", "opendkim", "limits", "postfix", "watch")
 """Daemons of whom more is asked than whether they run."""
 
 SESSIONS = "new sessions are taken"
@@ -109,6 +110,9 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
         for milter in settings["milters"]
     ]
     asked.append(Check("logins are checked", settings["saslauthd"]["service"], partial(logins.daemon, settings)))
+    if settings["haproxy"]["enabled"]:
+        reached = partial(directory.reached, settings)
+        asked.append(Check("the relay's daemons reach the directory", f"{haproxy_daemon.UNIT}.service", reached))
     if settings["limits"]["enabled"]:
         seen = partial(limits.seen, settings)
         who = "logins" if settings["limits"]["of_logins"] else "clients"
@@ -129,7 +133,9 @@ def _checks(settings: dict[str, Any]) -> list[Check]:
     if "hours" in settings["dns"]:
         compared = partial(kept.seen, settings["dns"]["hours"], kept.PATH)
         asked.append(Check("DNS says what the site's mail needs", "", compared, own=False))
-    asked.append(Check("the directory answers as the pillar says", "", partial(_directory, settings), own=False))
+    asked.append(
+        Check("the directory answers as the pillar says", "", partial(directory.answering, settings), own=False)
+    )
     return asked
 
 
@@ -173,16 +179,6 @@ def _outcome(check: Check) -> dict[str, str]:
             "state": "failed",
             "seen": f"it can't be asked: {type(error).__name__}: {error}",
         }
-
-
-def _directory(settings: dict[str, Any]) -> str:
-    """Return the directory servers that serve as the pillar says; one is enough for mail and logins."""
-    faults, servers = ask.faults(settings), settings["directory"]["servers"]
-    if len(faults) == len(servers):
-        raise RelayError("\n".join(faults.values()))
-    if faults:
-        raise Doubt("\n".join(faults.values()))
-    return ", ".join(servers)
 
 
 def _delivery(settings: dict[str, Any]) -> str:
@@ -295,6 +291,8 @@ def _risks(settings: dict[str, Any]) -> list[tuple[str, str]]:
     if clear and not settings["directory"].get("start_tls"):
         seen = f"{', '.join(clear)} gets them in clear text: ldaps:// or smtpout:directory:start_tls would not"
         risks.append(("passwords are encrypted on their way to the directory", seen))
+    if why := settings["haproxy"]["missing"]:
+        risks.append(("logins go on where a directory server hangs", f"each is waited for: {why}"))
     if "user" not in settings["verify"]:
         risks.append(("a user can log in", "smtpout:verify has no user, so no login was tried"))
     with suppress(RelayError):  # another check says that Postfix can't be asked

@@ -10,7 +10,7 @@ from smtpout_core.directory import names
 
 def daemon(settings: dict[str, Any]) -> str:
     """Return where saslauthd answers."""
-    path = f"{settings['saslauthd']['socket_directory']}/mux"
+    path: str = settings["saslauthd"]["socket"]
     saslauthd.ping(path)
     return path
 

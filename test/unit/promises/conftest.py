@@ -23,7 +23,7 @@ from smtpout_core.promises import asked, derived
 from smtpout_core.promises.promise import Verdict
 from smtpout_core.site.derived import merged
 
-MISSING = [name for name in ("postconf", "clamd", "clamav-milter", "opendkim") if not shutil.which(name)]
+MISSING = [name for name in ("postconf", "haproxy", "clamd", "clamav-milter", "opendkim") if not shutil.which(name)]
 real = pytest.mark.skipif(bool(MISSING) or not SLAPD or os.geteuid() != 0, reason="as root, with all daemons")
 
 

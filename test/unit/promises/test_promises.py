@@ -93,8 +93,13 @@ def test_the_pillar_knows_each_promise_by_its_sentence(settings: Settings) -> No
 @real
 @pytest.mark.parametrize(
     "given",
-    [{}, {"clients": LIMITED, "limits": {"messages": {"day": 1}}}, {"clients": LIMITED}],
-    ids=["as it is", "with clients and limits", "with limits of clients alone"],
+    [
+        {},
+        {"clients": LIMITED, "limits": {"messages": {"day": 1}}},
+        {"clients": LIMITED},
+        {"directory": {"proxy": True}},
+    ],
+    ids=["as it is", "with clients and limits", "with limits of clients alone", "by HAProxy"],
 )
 def test_a_right_site_keeps_all(site: Callable[..., Site], given: dict[str, Any]) -> None:
     verdicts = site(**given).verdicts()

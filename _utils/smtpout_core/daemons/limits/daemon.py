@@ -41,7 +41,7 @@ def described(settings: dict[str, Any], _host: Host) -> list[Daemon]:
                 mode="0600",
                 secret=True,
                 restart=True,  # systemd hands it over at the start
-                context={**asked, "domains": ()},
+                context={**asked, "domains": (), "direct": True},
             )
         ]
         if knows_accounts(settings)

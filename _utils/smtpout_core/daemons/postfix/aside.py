@@ -110,7 +110,7 @@ def furnished(
             config, main.read_text(encoding="utf-8"), entries(drained.without(master.read_text(encoding="utf-8")))
         )
         for file, text in zip((main, master), texts, strict=True):
-            _rewrite(file, text.encode())
+            rewrite(file, text.encode())
         _queue(folder, places)
         yield folder
 
@@ -233,7 +233,7 @@ def _configured(config: Path, directory: str, staged: Mapping[str, str], prefix:
             copy(aside, str(config / ELSEWHERE / live.lstrip("/")))
         elif (own := config / os.path.relpath(live, directory)).exists():  # as it will stand there
             text = own.read_bytes().replace(f"{prefix}{directory}/".encode(), f"{directory}/".encode())
-            _rewrite(own, text.replace(prefix.encode(), f"{directory}/{ELSEWHERE}".encode()))
+            rewrite(own, text.replace(prefix.encode(), f"{directory}/{ELSEWHERE}".encode()))
 
 
 def _tables_to_come(config: str, main: Path, directory: str) -> None:
@@ -245,7 +245,7 @@ def _tables_to_come(config: str, main: Path, directory: str) -> None:
             place = Path(config, ELSEWHERE, TABLE.lstrip("/"))
             place.parent.mkdir(parents=True, exist_ok=True)
             maps.build(str(place), kind, state.wanted())
-            _rewrite(main, text.replace(f"{kind}:{TABLE}", f"{kind}:{directory}/{ELSEWHERE}{TABLE}").encode())
+            rewrite(main, text.replace(f"{kind}:{TABLE}", f"{kind}:{directory}/{ELSEWHERE}{TABLE}").encode())
 
 
 def _queue(folder: Path, places: Places) -> None:
@@ -263,7 +263,7 @@ def _queue(folder: Path, places: Places) -> None:
         (folder / "dev" / name).touch()
 
 
-def _rewrite(path: Path, content: bytes) -> None:
+def rewrite(path: Path, content: bytes) -> None:
     """Write a file in place, and make it old: Postfix reads one that is younger than 2 s again and again."""
     path.write_bytes(content)
     os.utime(path, (time.time() - 3,) * 2)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from smtpout_core import files
@@ -54,7 +53,7 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
                 ),
             ),
             trials=(
-                Trial("Postfix's user can read the directory's authorities", *_authorities(settings)),
+                Trial("Postfix's user can read the directory's authorities", *ask.readable(settings, facts["user"])),
                 *sources.trials(settings),
                 *_logins(settings),
             ),
@@ -70,17 +69,6 @@ def described(settings: dict[str, Any], host: Host) -> list[Daemon]:
             astray=lambda: "where it listens" if listen.astray(settings) else None,
         ),
     ]
-
-
-def _authorities(settings: dict[str, Any]) -> tuple[list[Any], Callable[[], None]]:
-    """Return the directory's authorities, and what raises where Postfix's user can't read one."""
-    paths, user = settings["directory"]["authorities"], settings["postfix"]["user"]
-
-    def read() -> None:
-        if closed := files.unreadable([path for path in paths if os.path.exists(path)], user):
-            raise RelayError(f"smtpout:directory:ca_file: {user} can't read {', '.join(closed)}; it needs no secret")
-
-    return [*paths, *ask.held_authority(settings).values()], read
 
 
 def _logins(settings: dict[str, Any]) -> Iterator[Trial]:

@@ -99,7 +99,10 @@ def _asked(socket: str, fields: list[bytes], timeout: float) -> str:
             f"saslauthd didn't answer on {socket} within {timeout} s: all its processes are busy, mostly because they"
             " wait for a directory that doesn't answer"
         ),
-        EOFError: "saslauthd closed the connection without a whole answer",
+        EOFError: (
+            "saslauthd closed the connection without a whole answer; so does HAProxy before it"
+            " (smtpout:directory:proxy) as long as no directory server answers"
+        ),
         OSError: f"saslauthd can't be asked on {socket}",
     }
     with sockets.conversation(socket, timeout, said) as daemon:

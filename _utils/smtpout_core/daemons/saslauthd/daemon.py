@@ -38,7 +38,7 @@ def described(settings: dict[str, Any], _host: Host) -> list[Daemon]:
                 File(facts["unit_file"], "salt://smtpout/saslauthd/saslauthd.service.jinja", restart=True),
             ),
             check=lambda staged, _host: saslauthd.complaints(staged, facts["configuration"]),
-            probes=(Probe("saslauthd", {"socket": f"{facts['socket_directory']}/mux"}),),
+            probes=(Probe("saslauthd", {"socket": facts["socket"]}),),
             # Each of its processes reads them once: without a restart some would check with the old authority for ever.
             reads=tuple(files.plain([*settings["directory"]["authorities"], *_named(facts["options"])])),
             trials=tuple(ask.trials(settings)),

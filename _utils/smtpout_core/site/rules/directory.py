@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from smtpout_core.site import searches
+from smtpout_core.site import proxy, searches
 from smtpout_core.site.rules.finding import Found, Rule, Site
 
 # saslauthd's lak.c cuts the list of servers there.
@@ -46,6 +46,12 @@ def _servers(site: Site, _facts: dict[str, Any]) -> Found:
             yield f"directory:servers:{index}", server, f"repeats smtpout:directory:servers:{earlier}"
     if len(" ".join(site["directory"]["servers"])) > SERVER_BYTES:
         yield "directory:servers", None, f"together they have more than {SERVER_BYTES} bytes, and saslauthd cuts them"
+
+
+def _proxy(site: Site, facts: dict[str, Any]) -> Found:
+    """Who asks for HAProxy has to get it; where it is the default, smtpout.verify says why there is none."""
+    if site["directory"].get("proxy") and (why := proxy.hindrance(site, facts)):
+        yield "directory:proxy", True, f"can't be had: {why}; or leave this out"
 
 
 def _searches(site: Site, facts: dict[str, Any]) -> Found:
@@ -160,6 +166,7 @@ def _authors(site: Site, _facts: dict[str, Any]) -> Found:
 RULES: list[Rule] = [
     (_encryption, ("directory:servers", "directory:start_tls", "directory:ca_file")),
     (_servers, ("directory:servers",)),
+    (_proxy, ("directory:servers", "directory:start_tls", "directory:proxy", "saslauthd:options:")),
     (_searches, ("directory:login", "directory:recipients", "directory:senders", "directory:login_attribute")),
     (_login_attributes, ("directory:login", "directory:senders", "directory:login_attribute")),
     (_shared, ("domains", "shared_addresses", "directory:senders", "directory:delegates", "directory:login")),
