@@ -145,10 +145,9 @@ class Chain:
         return Path(path) if inside.startswith("..") else self.folder.resolve() / "config" / inside
 
     def answer(self, table: str, key: str) -> str:
-        """Return what a table of the configuration has for a key; an empty text where it has nothing.
+        """Return what a table has for a daemon's key; an empty text where it has nothing.
 
         :param table: type and name, as the configuration has it.
-        :param key: as a daemon would ask.
         :raises RelayError: it can't be read.
         """
         kind, _, name = table.partition(":")
@@ -181,10 +180,7 @@ class Chain:
         }
 
     def settled(self, patience: float) -> bool:
-        """Wait until nothing moves by itself; tell whether that came in time.
-
-        :param patience: seconds.
-        """
+        """Wait until nothing moves by itself; tell whether that came within some seconds."""
         ends = time.monotonic() + patience
         stuck = time.monotonic() + STUCK
         while (waiting := self.waiting())["moving"] or waiting["submitted"]:
