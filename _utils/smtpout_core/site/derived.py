@@ -119,10 +119,11 @@ def _authorities(made: dict[str, Any]) -> list[str]:
 
 
 def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict[str, Any]:
-    """Return the signing keys, one a domain, and the hosts whose mail is signed.
+    """Return the signing keys, one a domain, those that a domain may sign with later, and whose mail is signed.
 
     What the relay itself writes has its own name in From:. The key of a domain above it is aligned with that (RFC 7489,
-    3.1.1); where no domain of the site is, the name has a key of its own.
+    3.1.1); where no domain of the site is, the name has a key of its own. Which of a domain's keys signs in truth is
+    remembered by the relay (:mod:`smtpout_core.stages`); without that, the first.
     """
     directory = opendkim["directory"]
     above = max((domain for domain in site["domains"] if relay.lower().endswith(f".{domain}")), key=len, default="")
@@ -130,19 +131,25 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict
     keys = []
     for domain in (*site["domains"], *site["signed_domains"], *([] if above else [relay.lower()])):
         own = opendkim["domains"].get(domain, {})
-        selector = own.get("selector", opendkim["selector"])
-        path = own.get("key_file", f"{directory}/keys/{domain}.{selector}.private")
         keys.append(
-            {
-                "domain": domain,
-                "selector": selector,
-                "path": path,
-                "from_pillar": "private_key" in own,
-                "signs": [domain, *([relay.lower()] if domain == above else [])],
-            }
+            [
+                {
+                    "domain": domain,
+                    "selector": each["name"],
+                    "path": own.get("key_file", f"{directory}/keys/{domain}.{each['name']}.private"),
+                    "from_pillar": "private_key" in own,
+                    "signs": [domain, *([relay.lower()] if domain == above else [])],
+                    "most": each["stage"],
+                }
+                for each in _selectors(own, opendkim["selector"])
+            ]
         )
+    first = [of_one[0] for of_one in keys]
     return {
-        "signing_keys": keys,
+        "signing_keys": first,
+        "keys": first,
+        "wanted_keys": [key for of_one in keys for key in of_one],
+        "keys_directory": f"{directory}/keys",
         "private_keys": {d: own["private_key"] for d, own in opendkim["domains"].items() if "private_key" in own},
         "hosts": list(dict.fromkeys([*LOOPBACK, *site["networks"], *of_clients, *opendkim["trusted_hosts"]])),
         "key_table": f"{directory}/KeyTable",
@@ -153,6 +160,12 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict
         and site["directory"]["senders"] != "any"
         and not SCRIPTS & {name.lower() for name in opendkim["options"]},
     }
+
+
+def _selectors(own: Mapping[str, Any], of_all: str) -> list[dict[str, str]]:
+    """Return a domain's selectors, the one that is to sign first; ``stage`` is how far each may go."""
+    given = own.get("selectors") or [own.get("selector", of_all)]
+    return [{"stage": "active", **(each if isinstance(each, dict) else {"name": each})} for each in given]
 
 
 def _seen_by_receivers(site: dict[str, Any]) -> list[str]:
