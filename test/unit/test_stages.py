@@ -179,10 +179,15 @@ def test_one_that_is_to_be_published_only_never_signs_beside_another() -> None:
 
 
 def test_a_selector_keeps_its_key() -> None:
-    with pytest.raises(RelayError, match=r"^smtpout:opendkim:domains:a\.dom:key_file: /keys/new hasn't the key"):
-        decide([key("old", ACTIVE)], want("old", path="/keys/new"))
-    plan = decide([key("old", ACTIVE, path="/elsewhere")], want("old"))  # the same key, at another place
-    assert [each.path for each in plan.keys] == ["/keys/old"]
+    given = want("old", path="/keys/new")._replace(given=True)
+    with pytest.raises(
+        RelayError, match=r"^smtpout:opendkim:domains:a\.dom: /keys/new hasn't the key whose record is old"
+    ):
+        decide([key("old", ACTIVE)], given)
+    kept = [key("old", ACTIVE, path="/elsewhere")]
+    assert [each.path for each in decide(kept, want("old")).keys] == ["/keys/old"]  # the same key, at another place
+    kept = [key("old", ACTIVE)]
+    assert decide(kept, given._replace(given=False)).keys == kept  # of another formula's, say
 
 
 # --- retired, removed ----------------------------------------------------------------------------------------------

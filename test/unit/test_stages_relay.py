@@ -196,6 +196,23 @@ def test_what_signs_today_is_taken_for_active_where_nothing_is_remembered(relay:
     assert "it signs today" in ret["said"]
 
 
+def test_a_key_of_another_name_that_signs_today_goes_on_doing_so_by_its_selector(relay: Relay, tmp_path: Path) -> None:
+    path = str(tmp_path / "theirs")
+    private.generate_key(path)
+    relay.folder.joinpath("KeyTable").write_text(f"theirs {D}:default:{path}\n")
+    relay.folder.joinpath("SigningTable").write_text(f"*@{D} theirs\n")
+    ret = relay.apply()
+    assert [key.path for key in relay.record.read()] == [path]
+    assert ret["made"] == []
+    assert signing.tables_of(relay.settings())[D] == ("default", path)
+    assert relay.apply()["changes"] == {}
+    text = Path(path).read_text()  # and the pillar may have it
+    relay.use(domains={D: {"private_key": text}})
+    relay.apply()
+    assert [key.path for key in relay.record.read()] == [f"{relay.folder}/keys/{D}.default.private"]
+    assert relay.apply()["changes"] == {}
+
+
 def test_a_table_that_leads_to_no_key_makes_nothing_active(relay: Relay) -> None:
     relay.folder.joinpath("KeyTable").write_text(f"x {D}:x:/nowhere\ny {D}:y\n")
     relay.folder.joinpath("SigningTable").write_text(f"{D} x\n*@{D} y\nother.dom z\n")
@@ -326,8 +343,8 @@ def ask(tmp_path: Path) -> Ask:
         (("good", "good"), ALL, ""),
         (("good", "none"), SOME, "ns2.domain01.dom. (127.0.1.2): missing, no such record"),
         (("good", "other"), SOME, "the key is revoked"),
-        (("none", "none"), NOBODY, "no such record"),
-        (("other", "other"), NOBODY, "the key is revoked"),
+        (("none", "none"), NOBODY, "ns1.domain01.dom. (127.0.1.1), ns2.domain01.dom. (127.0.1.2): no such record"),
+        (("other", "other"), NOBODY, "(127.0.1.2): the key is revoked"),
         (("good", "silent"), UNKNOWN, "ns2.domain01.dom. (127.0.1.2) doesn't answer"),
         (("none", "silent"), UNKNOWN, "doesn't answer"),
     ],

@@ -9,7 +9,7 @@ from smtpout_core.dns import comparison, records
 from smtpout_core.dns import wanted as wanting
 from smtpout_core.dns.asking import Asker
 from smtpout_core.dns.found import OK, UNSURE
-from smtpout_core.dns.said import HAS, UNKNOWN
+from smtpout_core.dns.said import HAS, UNKNOWN, servers
 from smtpout_core.errors import RelayError
 from smtpout_core.stages import moves
 from smtpout_core.stages.moves import Answer
@@ -58,8 +58,9 @@ async def _by_all(asker: Asker, key: wanting.Key) -> Answer:
     if right:
         # A server that is silent makes nothing known of all; one that lacks it, that not all have it.
         return Answer(moves.UNKNOWN if state == UNSURE else moves.SOME, seen)
-    silent = state == UNSURE or any(each.state == UNKNOWN for each in said)
-    return Answer(moves.UNKNOWN if silent else moves.NOBODY, seen)
+    if state == UNSURE or any(each.state == UNKNOWN for each in said):
+        return Answer(moves.UNKNOWN, seen)
+    return Answer(moves.NOBODY, f"{servers(said)}: {seen}")
 
 
 async def _by_resolver(asker: Asker, key: wanting.Key) -> Answer:

@@ -26,12 +26,14 @@ class Want(NamedTuple):
 
     :param path: where its file is, or is made.
     :param most: the stage that it isn't to go beyond, ``published`` or ``active``.
+    :param given: whether the pillar says which key that is, or where it lies.
     """
 
     domain: str
     selector: str
     path: str
     most: str = ACTIVE
+    given: bool = False
 
 
 class Answer(NamedTuple):
@@ -187,12 +189,15 @@ class _Domain:
                 self.waits.append(Note(made, "", "to be made", "it is made by one of the next applies"))
             return
         if key.path != want.path:
-            if not public or public != (key.public or self.facts.held(key.path)):
+            if public and public == (key.public or self.facts.held(key.path)):
+                key = self.keys[want.selector] = replace(key, path=want.path, public=public)
+            elif want.given:
                 raise RelayError(
-                    f"smtpout:opendkim:domains:{want.domain}:key_file: {want.path} hasn't the key whose record is "
-                    f"{key.name}, which {key.path} has; copy that there, or give the new key a selector of its own"
+                    f"smtpout:opendkim:domains:{want.domain}: {want.path} hasn't the key whose record is {key.name}, "
+                    f"which {key.path} has; copy that there, or give the new key a selector of its own"
                 )
-            key = self.keys[want.selector] = replace(key, path=want.path, public=public)
+            else:
+                public = self.facts.held(key.path)
         if key.stage != ACTIVE and public and key.public and public != key.public:
             self._move(
                 replace(key, stage=MADE, since=self.facts.now, complete=0, public=public),

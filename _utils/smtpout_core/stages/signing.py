@@ -101,12 +101,15 @@ def wanted(settings: dict[str, Any], kept: Sequence[Key], now: int) -> dict[str,
         return {}
     found: dict[str, list[Want]] = {}
     for key in opendkim["wanted_keys"]:
-        found.setdefault(key["domain"], []).append(Want(key["domain"], key["selector"], key["path"], key["most"]))
+        own = opendkim["domains"].get(key["domain"], {})
+        given = "key_file" in own or "private_key" in own
+        want = Want(key["domain"], key["selector"], key["path"], key["most"], given)
+        found.setdefault(key["domain"], []).append(want)
     rotate = opendkim.get("rotate")
-    own: dict[str, list[Key]] = {}
+    known: dict[str, list[Key]] = {}
     for each in kept if rotate else ():
-        own.setdefault(each.domain, []).append(each)
-    for domain, keys in own.items():
+        known.setdefault(each.domain, []).append(each)
+    for domain, keys in known.items():
         if domain in found and not _by_hand(opendkim["domains"].get(domain, {})):
             found[domain] = _rotated(found[domain], keys, rotate, now, opendkim["keys_directory"])
     return found

@@ -48,12 +48,14 @@ class Turn:
         :return: first those without which mail couldn't leave, then those that are to follow.
         """
         laid = signing.laid(self.settings, self.kept)["opendkim"]["keys"]
-        known = {(key["domain"], key["selector"]) for key in laid}
-        pillars = {
-            (key["domain"], key["selector"], key["path"]): key for key in self.settings["opendkim"]["wanted_keys"]
-        }
-        wants = [want for own in self.wanted.values() for want in own if want[:2] not in known]
-        return laid + [pillars.get(want[:3]) or signing.entry(Key(*want[:3], stage=ACTIVE, since=0)) for want in wants]
+        places = {(key["domain"], key["selector"], key["path"]) for key in laid}
+        names = {place[:2] for place in places}
+        given = {(key["domain"], key["selector"], key["path"]): key for key in self.settings["opendkim"]["wanted_keys"]}
+        wants = [want for own in self.wanted.values() for want in own if want[:2] not in names]
+        # The pillar's own key is put where it is looked for, whatever signs by its selector today.
+        own = [key for place, key in given.items() if key["from_pillar"] and place not in places and place[:2] in names]
+        made = [given.get(want[:3]) or signing.entry(Key(*want[:3], stage=ACTIVE, since=0)) for want in wants]
+        return [*laid, *made, *own]
 
     def plan(self, way: comparison.Way | None = None) -> Plan:
         """Return what moves now; DNS is asked, nothing is changed.
