@@ -151,7 +151,9 @@ def test_a_selector_taken_back_in_the_pillar_signs_again_as_its_record_is_still_
     kept = [key("old", RETIRED, since=NOW - DAY, complete=NOW - 9 * DAY), key("new", ACTIVE, since=NOW - DAY)]
     assert [each.selector for each in moves.asked(kept, {D: [want("old")]}, Rules())] == ["old"]
     assert stages(decide(kept, want("old"), answers={"old": ALL})) == {"old": ACTIVE, "new": RETIRED}
-    assert stages(decide(kept, want("old"), answers={"old": SOME})) == {"old": RETIRED, "new": ACTIVE}
+    plan = decide(kept, want("old"), answers={"old": SOME})
+    assert stages(plan) == {"old": RETIRED, "new": ACTIVE}
+    assert (plan.keys[0].since, plan.keys[0].complete) == (NOW - DAY, 0)
 
 
 # --- by hand -------------------------------------------------------------------------------------------------------

@@ -16,12 +16,14 @@ from smtpout_core import host
 from smtpout_core.change.memory import Memory
 from smtpout_core.daemons.opendkim import keys as private
 from smtpout_core.daemons.opendkim import record as records
+from smtpout_core.daemons.watch import daemon as watch
 from smtpout_core.dns import comparison
 from smtpout_core.dns.wanted import wanted
 from smtpout_core.errors import RelayError
 from smtpout_core.stages import gate, moves, signing, turn
 from smtpout_core.stages.moves import ALL, NOBODY, SOME, UNKNOWN, Answer
 from smtpout_core.stages.record import ACTIVE, MADE, PUBLISHED, REMOVED, RETIRED, Key, Record
+from smtpout_core.verify import stages
 
 Site = dict[str, Any]
 DAY = 86400
@@ -266,6 +268,25 @@ def test_keys_that_follow_are_made_in_batches_and_those_that_sign_at_once(relay:
     assert "more are made" not in found[2]["said of keys"]
 
 
+def test_a_retired_key_that_a_person_has_taken_away_is_not_made_anew(relay: Relay) -> None:
+    relay.apply()
+    relay.use(selector="s2027", gate="none")
+    relay.apply()
+    path = Path(f"{relay.folder}/keys/{D}.default.private")
+    assert [key.selector for key in wanted(relay.settings()).keys] == ["s2027", "default"]
+    path.unlink()
+    assert relay.apply()["made"] == []
+    assert not path.exists()
+    assert [key.selector for key in wanted(relay.settings()).keys] == ["s2027"]
+
+
+def test_of_a_site_that_signs_nothing_nothing_moves(relay: Relay) -> None:
+    relay.apply()
+    relay.use(enabled=False)
+    plan = turn.Turn(relay.settings(), relay.state_dir, test=True).plan()
+    assert (plan.keys, plan.moves, plan.waits) == (relay.record.read(), [], [])
+
+
 # --- by hand, by the calendar --------------------------------------------------------------------------------------
 
 
@@ -393,6 +414,32 @@ def test_a_plan_says_of_each_key_what_would_move_and_why_others_wait(relay: Rela
     assert moving[f"s2027._domainkey.{D}"]["said"].startswith("published -> active: ")
     assert moving[f"default._domainkey.{D}"]["said"].startswith("active -> retired: s2027 signs")
     assert relay.stages() == {"default": ACTIVE, "s2027": PUBLISHED}
+
+
+def test_verify_and_the_watch_say_which_keys_wait_for_a_record_or_an_apply(relay: Relay) -> None:
+    here = host.Host(state_dir=relay.state_dir)
+
+    def said() -> list[str]:
+        known = json.loads(watch.known(relay.settings(), here))["site"]
+        found = stages.waiting(relay.settings(), here)
+        assert stages.waiting(known, here) == found  # the watch knows less of the site
+        return [seen for _, seen in found]
+
+    assert said() == []  # nothing was applied
+    relay.apply()
+    assert said() == []
+    relay.use(selector="s2027")
+    relay.apply()
+    assert said() == [f"s2027._domainkey.{D}: made: default signs until it may: silence"]
+    relay.answers["s2027"] = Answer(ALL)
+    relay.apply()
+    relay.ages(1)
+    (waits,) = said()
+    assert waits.startswith(f"the next apply moves default._domainkey.{D}: active -> retired")
+    relay.apply()
+    assert said() == []
+    relay.record.path.write_text("half")
+    assert "nobody knows which DKIM keys" in stages.waiting(relay.make(relay.site), here)[0][1]
 
 
 # --- settings ------------------------------------------------------------------------------------------------------

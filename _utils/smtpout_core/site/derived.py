@@ -140,6 +140,8 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict
                     "from_pillar": "private_key" in own,
                     "signs": [domain, *([relay.lower()] if domain == above else [])],
                     "most": each["stage"],
+                    "given": "key_file" in own or "private_key" in own,
+                    "by_hand": any(name in own for name in ("selectors", "key_file", "private_key")),
                 }
                 for each in _selectors(own, opendkim["selector"])
             ]

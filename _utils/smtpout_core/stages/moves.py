@@ -110,7 +110,7 @@ def asked(kept: Sequence[Key], wanted: Mapping[str, Sequence[Want]], rules: Rule
     found = []
     for domain, wants in wanted.items():
         own = by_domain.get(domain, {})
-        ahead = bool(own)
+        ahead = True
         for want in wants:
             key = own.get(want.selector)
             if key is None or key.stage == REMOVED:
@@ -210,7 +210,7 @@ class _Domain:
         key, answer = self.keys.get(want.selector), self.facts.answers.get((want.domain, want.selector))
         if key is None or answer is None or answer.state == UNKNOWN or key.stage in (ACTIVE, REMOVED):
             return
-        complete = (key.complete or self.facts.now) if answer.state == ALL else 0
+        complete = self.facts.now if answer.state == ALL else 0
         stage = key.stage if key.stage == RETIRED else MADE if answer.state == NOBODY else PUBLISHED
         if (stage, bool(complete)) != (key.stage, bool(key.complete)):
             since = key.since if stage == key.stage else self.facts.now

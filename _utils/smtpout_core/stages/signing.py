@@ -9,7 +9,7 @@ from typing import Any
 from smtpout_core.daemons.opendkim import check
 from smtpout_core.stages import rotation
 from smtpout_core.stages.moves import Rules, Want
-from smtpout_core.stages.record import ACTIVE, MADE, PUBLISHED, REMOVED, Key
+from smtpout_core.stages.record import ACTIVE, MADE, PUBLISHED, REMOVED, RETIRED, Key
 
 HOUR, DAY = 3600, 86400
 
@@ -24,7 +24,9 @@ def laid(settings: dict[str, Any], kept: Sequence[Key]) -> dict[str, Any]:
         return settings
     opendkim = settings["opendkim"]
     given = {(key["domain"], key["selector"], key["path"]): key for key in opendkim["wanted_keys"]}
-    said = {key.id: given.get((*key.id, key.path)) or entry(key) for key in kept if key.stage != REMOVED}
+    # A retired key whose file a person has taken away is neither made anew, nor can its record be printed any more.
+    there = [key for key in kept if key.stage != REMOVED and (key.stage != RETIRED or os.path.exists(key.path))]
+    said = {key.id: given.get((*key.id, key.path)) or entry(key) for key in there}
     active = {key.domain: said[key.id] for key in kept if key.stage == ACTIVE}
     signing = [{**active.get(key["domain"], key), "signs": key["signs"]} for key in opendkim["signing_keys"]]
     known = {(key["domain"], key["selector"]) for key in signing}
@@ -90,9 +92,10 @@ def wanted(settings: dict[str, Any], kept: Sequence[Key], now: int) -> dict[str,
     """Return by domain the keys that the site wants it to have, the one that is to sign first.
 
     By the pillar's ``selector`` or ``selectors``; by ``rotate``, the key of the period that the domain is in, once that
-    began after the present one signed. One that waits for its record isn't overtaken by the next.
+    began after the present one signed, but for domains whose keys the pillar gives. One that waits for its record isn't
+    overtaken by the next.
 
-    :param settings: the site's, as the pillar alone makes them.
+    :param settings: the site's.
     :param kept: what is remembered, with what was adopted.
     :param now: seconds since 1970.
     """
@@ -101,23 +104,16 @@ def wanted(settings: dict[str, Any], kept: Sequence[Key], now: int) -> dict[str,
         return {}
     found: dict[str, list[Want]] = {}
     for key in opendkim["wanted_keys"]:
-        own = opendkim["domains"].get(key["domain"], {})
-        given = "key_file" in own or "private_key" in own
-        want = Want(key["domain"], key["selector"], key["path"], key["most"], given)
+        want = Want(key["domain"], key["selector"], key["path"], key["most"], key["given"])
         found.setdefault(key["domain"], []).append(want)
-    rotate = opendkim.get("rotate")
+    rotate, by_hand = opendkim.get("rotate"), {key["domain"] for key in opendkim["wanted_keys"] if key["by_hand"]}
     known: dict[str, list[Key]] = {}
     for each in kept if rotate else ():
         known.setdefault(each.domain, []).append(each)
     for domain, keys in known.items():
-        if domain in found and not _by_hand(opendkim["domains"].get(domain, {})):
+        if domain in found and domain not in by_hand:
             found[domain] = _rotated(found[domain], keys, rotate, now, opendkim["keys_directory"])
     return found
-
-
-def _by_hand(own: Mapping[str, Any]) -> bool:
-    """Tell whether a domain's keys are given by the pillar, and so aren't renewed by the calendar."""
-    return any(name in own for name in ("selectors", "private_key", "key_file"))
 
 
 def _rotated(given: list[Want], keys: Sequence[Key], rotate: str, now: int, directory: str) -> list[Want]:

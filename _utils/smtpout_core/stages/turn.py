@@ -63,6 +63,8 @@ class Turn:
         :param way: who is asked. Default, as the site's settings say.
         :raises RelayError: a selector is to sign with another key than it did.
         """
+        if not self.settings["opendkim"]["enabled"]:
+            return Plan(self.kept, [], [])
         rules = signing.rules(self.settings)
         asked = moves.asked(self.kept, self.wanted, rules)
         way = way or comparison.Way(servers=self.settings["dns"]["servers"], seconds=gate.SECONDS)

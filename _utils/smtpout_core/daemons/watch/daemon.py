@@ -53,7 +53,7 @@ def known(settings: dict[str, Any], host: Host) -> bytes:
     clamav, postfix, tls = settings["clamav"], settings["postfix"], settings["tls"]
     site = {
         **settings,
-        "opendkim": {**settings["opendkim"], "private_keys": {}, "wanted_keys": [], "domains": {}, "options": {}},
+        "opendkim": {**settings["opendkim"], "private_keys": {}, "domains": {}, "options": {}},
         "clamav": {name: room for name, room in clamav.items() if name != "signatures"}
         | {"freshclam": {**clamav["freshclam"], "options": {}}},
         "saslauthd": {**settings["saslauthd"], "options": {}},
