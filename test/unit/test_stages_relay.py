@@ -5,22 +5,18 @@ from __future__ import annotations
 import copy
 import json
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dns_servers import RESOLVER, Behaviour, served
 from minions import Settings
 from smtpout_core import host
 from smtpout_core.change.memory import Memory
 from smtpout_core.daemons.opendkim import keys as private
-from smtpout_core.daemons.opendkim import record as records
 from smtpout_core.daemons.watch import daemon as watch
-from smtpout_core.dns import comparison
 from smtpout_core.dns.wanted import wanted
 from smtpout_core.errors import RelayError
-from smtpout_core.stages import gate, moves, signing, turn
+from smtpout_core.stages import gate, signing, turn
 from smtpout_core.stages.moves import ALL, NOBODY, SOME, UNKNOWN, Answer
 from smtpout_core.stages.record import ACTIVE, MADE, PUBLISHED, REMOVED, RETIRED, Key, Record
 from smtpout_core.verify import stages
@@ -322,74 +318,7 @@ def test_a_key_is_renewed_by_the_calendar_once_it_is_older_than_the_domains_turn
     assert relay.apply()["changes"] == {}
 
 
-def test_a_shared_key_is_not_renewed_by_the_calendar(relay: Relay, tmp_path: Path) -> None:
-    private.generate_key(str(tmp_path / "key"))
-    own = {D: {"private_key": (tmp_path / "key").read_text()}}
-    relay.use(rotate="monthly", domains=own)
-    made = relay.make(relay.site)
-    old = [Key(D, "default", f"/etc/opendkim/keys/{D}.default.private", ACTIVE, 0)]
-    assert [want.selector for want in signing.wanted(made, old, 1_800_000_000)[D]] == ["default"]
-    relay.use(rotate="monthly")
-    assert len(signing.wanted(relay.make(relay.site), old, 1_800_000_000)[D]) == 2
-
-
-# --- what DNS says -------------------------------------------------------------------------------------------------
-
-Ask = Callable[..., dict[str, str]]
-
-
-@pytest.fixture
-def ask(tmp_path: Path) -> Ask:
-    """Return a function that asks two servers of a zone for a key's record."""
-    path = str(tmp_path / "key")
-    public = private.generate_key(path)
-    good = f'new._domainkey TXT "{records.value(public)[:200]}" "{records.value(public)[200:]}"\n'
-    texts = {"good": good, "none": "", "other": 'new._domainkey TXT "v=DKIM1; p="\n'}
-
-    def run(first: str, second: str, how: str = moves.AUTHORITATIVE) -> Answer:
-        servers = {
-            f"127.0.1.{n}": Behaviour({D: HEAD + texts.get(each, "")}, silent=each == "silent")
-            for n, each in enumerate((first, second), 1)
-        }
-        with served(servers) as world:
-            way = comparison.Way([RESOLVER], port=world.port, seconds=20)
-            return gate.answers([Key(D, "new", path, MADE, 0)], how, [D], way)[D, "new"]
-
-    return run
-
-
-@pytest.mark.parametrize(
-    ("servers", "state", "said"),
-    [
-        (("good", "good"), ALL, ""),
-        (("good", "none"), SOME, "ns2.domain01.dom. (127.0.1.2): missing, no such record"),
-        (("good", "other"), SOME, "the key is revoked"),
-        (("none", "none"), NOBODY, "ns1.domain01.dom. (127.0.1.1), ns2.domain01.dom. (127.0.1.2): no such record"),
-        (("other", "other"), NOBODY, "(127.0.1.2): the key is revoked"),
-        (("good", "silent"), UNKNOWN, "ns2.domain01.dom. (127.0.1.2) doesn't answer"),
-        (("none", "silent"), UNKNOWN, "doesn't answer"),
-    ],
-)
-def test_the_gate_is_open_where_every_server_has_the_one_record_that_matches(
-    servers: tuple[str, str], state: str, said: str, ask: Ask
-) -> None:
-    answer = ask(*servers)
-    assert answer.state == state
-    assert said in answer.seen
-
-
-def test_a_resolver_s_word_is_enough_where_the_pillar_says_so(ask: Ask) -> None:
-    assert ask("good", "none", moves.RESOLVER).state == ALL  # the resolver of these servers has the first one's
-    assert ask("none", "none", moves.RESOLVER) == Answer(NOBODY, "the resolver has no TXT record")
-
-
-def test_where_nobody_can_be_asked_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(_work: Any) -> None:
-        raise RelayError("dnspython isn't installed")
-
-    monkeypatch.setattr(comparison, "run_aside", missing)
-    asked = [Key(D, "new", str(tmp_path), MADE, 0)]
-    assert gate.answers(asked, moves.AUTHORITATIVE, [D], comparison.Way())[D, "new"].state == UNKNOWN
+# --- what is told ---------------------------------------------------------------------------------------------------
 
 
 def test_a_plan_says_of_each_key_what_would_move_and_why_others_wait(relay: Relay) -> None:
@@ -440,36 +369,3 @@ def test_verify_and_the_watch_say_which_keys_wait_for_a_record_or_an_apply(relay
     assert said() == []
     relay.record.path.write_text("half")
     assert "nobody knows which DKIM keys" in stages.waiting(relay.make(relay.site), here)[0][1]
-
-
-# --- settings ------------------------------------------------------------------------------------------------------
-
-
-def test_settings_are_laid_over_with_what_signs_and_know_what_the_pillar_wants(relay: Relay) -> None:
-    made = relay.make(relay.site)
-    kept = [Key(D, "old", "/keys/old", ACTIVE, 1), Key(D, "gone", "/keys/gone", REMOVED, 1)]
-    laid = signing.laid(made, kept)
-    (key,) = laid["opendkim"]["signing_keys"]
-    assert (key["selector"], key["path"], key["from_pillar"], key["signs"]) == (
-        "old", "/keys/old", False, [D, f"relay.{D}"]
-    )  # fmt: skip
-    assert [each["path"] for each in laid["opendkim"]["keys"]] == ["/keys/old"]
-    assert signing.laid(laid, kept) == laid
-    back = signing.laid(laid, [Key(D, "default", made["opendkim"]["signing_keys"][0]["path"], ACTIVE, 1)])
-    assert back["opendkim"] == made["opendkim"]
-
-
-def test_settings_follow_a_stage_that_moves_on_the_way(settings: Settings, site: Site) -> None:
-    functions = settings.functions  # type: ignore[attr-defined]
-    before = settings(site)
-    kept = Record(functions.opts["smtpout_state_dir"])
-    kept.write([Key(D, "old", "/keys/old", ACTIVE, 1)])
-    try:
-        assert settings(site)["opendkim"]["signing_keys"][0]["selector"] == "old"
-        kept.write([Key(D, "newer", "/keys/newer", ACTIVE, 1)])
-        assert settings(site)["opendkim"]["signing_keys"][0]["selector"] == "newer"
-        kept.path.write_text("half")
-        assert settings(site) == before
-    finally:
-        kept.path.unlink()
-    assert settings(site) == before

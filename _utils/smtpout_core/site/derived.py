@@ -152,6 +152,7 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict
         "keys": first,
         "wanted_keys": [key for of_one in keys for key in of_one],
         "keys_directory": f"{directory}/keys",
+        "retire_days": max(opendkim["retire_days"], _days(site["postfix"]["main"].get("maximal_queue_lifetime"))),
         "private_keys": {d: own["private_key"] for d, own in opendkim["domains"].items() if "private_key" in own},
         "hosts": list(dict.fromkeys([*LOOPBACK, *site["networks"], *of_clients, *opendkim["trusted_hosts"]])),
         "key_table": f"{directory}/KeyTable",
@@ -168,6 +169,13 @@ def _selectors(own: Mapping[str, Any], of_all: str) -> list[dict[str, str]]:
     """Return a domain's selectors, the one that is to sign first; ``stage`` is how far each may go."""
     given = own.get("selectors") or [own.get("selector", of_all)]
     return [{"stage": "active", **(each if isinstance(each, dict) else {"name": each})} for each in given]
+
+
+def _days(given: Any) -> int:
+    """Return a time of Postfix's whose unit is days where it has none (postconf(5)), rounded up; 0 where it is none."""
+    found = re.fullmatch(r"(\d{1,9})([smhdw]?)", str(given).strip())
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[found[2] or "d"] if found else 0
+    return -(-int(found[1]) * unit // 86400) if found else 0
 
 
 def _seen_by_receivers(site: dict[str, Any]) -> list[str]:
