@@ -127,9 +127,8 @@ def stages_planned(name: str) -> dict[str, Any]:
     ret: dict[str, Any] = {"name": name, "changes": {}, "result": True, "comment": ""}
     try:
         here = _here()
-        now = turn.Turn(__salt__["smtpout.settings"](), here.state_dir, test=here.test)
-        mark = now.record.mark()
-        plan = now.plan()
+        mark = record.Record(here.state_dir).mark()
+        plan = turn.Turn(__salt__["smtpout.settings"](), here.state_dir, test=here.test).plan()
         __context__[host.STAGES] = (plan.keys, mark)
         ret["comment"] = "\n".join(_said(plan))
         if warnings := [str(note) for note in [*plan.moves, *plan.waits] if note.warns]:

@@ -22,6 +22,7 @@ Which keys receivers find is known:
   opendkim.stages_planned:
     - require:
       - opendkim: Every domain has its signing key
+      - smtpout: Salt's Python has what the formula needs
     - require_in:
       - smtpout_site: The site changes as one
 
