@@ -24,6 +24,8 @@ from smtpout_core.change.memory import Memory
 from smtpout_core.daemons import descriptions
 from smtpout_core.site import convert, documents, importing, platforms
 from smtpout_core.site import settings as site_settings
+from smtpout_core.stages import record as stages
+from smtpout_core.stages import signing
 
 _told = faults.raised_as(CommandExecutionError, CommandNotFoundError)
 
@@ -39,7 +41,8 @@ def settings(saltenv: str | None = None) -> dict[str, Any]:
         salt-call --local smtpout.settings --out=json
 
     The result holds secrets. ``valid`` tells whether the pillar is right; where it isn't, ``errors`` holds one sentence
-    a problem, each with pillar path, value and what would be right, and nothing else is there.
+    a problem, each with pillar path, value and what would be right, and nothing else is there. Which of a domain's DKIM
+    keys signs is what the host remembers (:mod:`smtpout_core.stages`); what the pillar wants is ``wanted_keys``.
 
     :param saltenv: the environment that the formula's SLS files come from. Once said, it holds for the whole run, and
         for all of the formula's files.
@@ -59,7 +62,22 @@ def settings(saltenv: str | None = None) -> dict[str, Any]:
             known = None
         made = known[2] if known and known[1] == site else site_settings.made(site, _formula(), __grains__)
         known = __context__["smtpout.settings"] = (given, site, made)
-    return known[2]
+    return _with_stages(known[2])
+
+
+def _with_stages(made: dict[str, Any]) -> dict[str, Any]:
+    """Return settings in which those keys sign that the host remembers to do so; an apply moves that on its way."""
+    kept = stages.Record(_host().state_dir)
+    mark = kept.mark()
+    known = __context__.get("smtpout.laid")
+    if known is None or known[0] is not made or known[1] != mark:
+        try:
+            laid = signing.laid(made, kept.read() if mark else [])
+        except faults.RelayError:  # a state says so, and the site stays as it is; other formulas of a highstate go on
+            laid = made
+        known = __context__["smtpout.laid"] = (made, mark, laid)
+    laid_out: dict[str, Any] = known[2]
+    return laid_out
 
 
 def errors() -> list[str]:

@@ -17,8 +17,9 @@ from salt.exceptions import CommandExecutionError, CommandNotFoundError
 
 smtpout_core.fresh()
 
-from smtpout_core import errors
+from smtpout_core import errors, host
 from smtpout_core.dns import comparison, printed, wanted
+from smtpout_core.stages import gate, turn
 
 _told = errors.raised_as(CommandExecutionError, CommandNotFoundError)
 log = logging.getLogger(__name__)
@@ -83,6 +84,30 @@ def records(form: str = "zone", domains: str | Sequence[str] = ()) -> str | list
         no such form.
     """
     return printed.written(wanted.wanted(_right(), _words(domains)), form)
+
+
+@_told
+def plan(resolver: str | None = None) -> dict[str, Any]:
+    """Say in which stage each DKIM key is, what the next apply would move, and why it wouldn't move others yet.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local smtpout_dns.plan
+
+    DNS is asked for the keys that it may move, as the next apply would; nothing is changed.
+
+    :param resolver: as of :func:`check`.
+    :return: how many keys would be in each stage as ``counts``; and as ``keys`` those that move or wait: of each
+        ``key`` (its record's name) the ``stage`` that the next apply would have it in, ``since`` when, and why, as
+        ``said``.
+    :raises CommandExecutionError: the pillar isn't right, or what is remembered can't be read.
+    """
+    site = _right()
+    here = host.minion(__opts__, __grains__, __salt__["cp.cache_file"])
+    way = comparison.Way([resolver] if resolver else (), site["dns"]["servers"], seconds=gate.SECONDS)
+    return turn.told(turn.Turn(site, here.state_dir, test=True).plan(way))
 
 
 def _right() -> dict[str, Any]:

@@ -17,6 +17,7 @@ from smtpout_core import errors, files, host
 from smtpout_core.change.memory import Memory
 from smtpout_core.daemons.opendkim import keys as private
 from smtpout_core.daemons.opendkim.proofs import Proofs
+from smtpout_core.stages import moves, record, turn
 
 # Of what went wrong this much is said: mostly it is one reason.
 MOST_NAMED = 5
@@ -49,8 +50,9 @@ def keys_present(
 
     keys
         The keys, each ``{domain: ..., selector: ..., path: ...}``; with ``from_pillar: true`` the key isn't made but
-        taken from ``smtpout:opendkim:domains:DOMAIN:private_key`` (several servers that share it). Default: the keys of
-        the site's settings.
+        taken from ``smtpout:opendkim:domains:DOMAIN:private_key`` (several servers that share it). Default: those that
+        sign, those that receivers may still meet, and those that are to follow, of which ``smtpout:opendkim:batch`` are
+        made at once.
 
     bits
         Size of keys that are made, 1024 to 4096 (RFC 8301). One that is there and smaller stays, and is named in the
@@ -63,12 +65,13 @@ def keys_present(
     """
     ret: dict[str, Any] = {"name": name, "changes": {}, "result": True, "comment": ""}
     try:
+        later = 0
         if keys is None:
-            keys = __salt__["smtpout.settings"]()["opendkim"]["signing_keys"]
+            keys, later = _due()
         wanted = {key["path"]: key for key in keys}
         access = f"mode 0600, {user}:{group}"
         from_pillar = any(key.get("from_pillar") for key in keys)
-        here = host.minion(__opts__, __grains__, __salt__["cp.cache_file"])
+        here = _here()
         proven = Proofs(f"{here.cache_dir}/dkim_keys.json")
         found = private.inspected(wanted, __salt__["smtpout.settings"]() if from_pillar else {}, proven)
         delivered = [path for path in wanted if path not in found and wanted[path].get("from_pillar")]
@@ -97,11 +100,131 @@ def keys_present(
             _note(loose, "signing keys got the daemon as their owner")
         made = len(missing) + len(delivered)
         ret["comment"] = "\n".join(_comment(made, len(loose), len(found) - len(loose), _small(found, bits)))
+        if later:
+            ret["comment"] += f"\n{later} more are made by the next applies (smtpout:opendkim:batch)."
         if __opts__["test"] and not _is_there(user):
             ret["warnings"] = [f"Not checked: that {user} can reach the keys: there is no such user yet."]
     except errors.RelayError as error:
         ret.update(changes={}, result=False, comment=str(error))
     return ret
+
+
+def stages_planned(name: str) -> dict[str, Any]:
+    """Find the stage of each DKIM key that DNS and the time let it be in: made, published, active, retired, removed.
+
+    A new key signs once the servers that have to have its record do (``smtpout:opendkim:gate``, ``hold``); until then
+    the old one goes on, and a warning says who lacks it. Nothing is changed: when the site has changed with that,
+    ``stages_moved`` remembers it.
+
+    .. code-block:: yaml
+
+        Which keys receivers find is known:
+          opendkim.stages_planned
+
+    name
+        What the state is called in a report.
+    """
+    ret: dict[str, Any] = {"name": name, "changes": {}, "result": True, "comment": ""}
+    try:
+        here = _here()
+        mark = record.Record(here.state_dir).mark()
+        plan = turn.Turn(__salt__["smtpout.settings"](), here.state_dir, test=here.test).plan()
+        __context__[host.STAGES] = (plan.keys, mark)
+        ret["comment"] = "\n".join(_said(plan))
+        if warnings := [str(note) for note in [*plan.moves, *plan.waits] if note.warns]:
+            more = [f"... {len(warnings)} keys in all"] if len(warnings) > MOST_NAMED else []
+            ret["warnings"] = [*warnings[:MOST_NAMED], *more, PUBLISH]
+    except errors.RelayError as error:
+        ret.update(result=False, comment=str(error))
+    return ret
+
+
+def stages_moved(name: str) -> dict[str, Any]:
+    """Remember the stages that ``stages_planned`` has found, since the site runs with them now.
+
+    .. code-block:: yaml
+
+        Each domain signs with a key that receivers find:
+          opendkim.stages_moved:
+            - require:
+              - smtpout_site: The site changes as one
+
+    name
+        What the state is called in a report.
+    """
+    ret: dict[str, Any] = {"name": name, "changes": {}, "result": True, "comment": ""}
+    try:
+        here = _here()
+        if host.STAGES not in __context__:
+            raise errors.RelayError("Stages were not looked for before this.")
+        keys, mark = __context__.pop(host.STAGES)
+        kept = record.Record(here.state_dir)
+        with Memory(here.state_dir).locked(here.test):
+            if kept.mark() != mark:
+                raise errors.RelayError("Another run has moved keys meanwhile. Run this again.")
+            before = kept.read()
+            ret["changes"] = turn.changes(before, keys)
+            if keys != before and not here.test:
+                kept.write(keys)
+        ret["result"] = None if here.test and ret["changes"] else True
+        moved = len(ret["changes"])
+        ret["comment"] = f"{moved or 'No'} {'keys' if moved != 1 else 'key'} {'would move' if here.test else 'moved'}."
+    except errors.RelayError as error:
+        ret.update(changes={}, result=False, comment=str(error))
+    return ret
+
+
+def stages_forgotten(name: str) -> dict[str, Any]:
+    """Forget how far DKIM keys are that aren't there any more.
+
+    .. code-block:: yaml
+
+        Nothing is remembered of the DKIM keys:
+          opendkim.stages_forgotten
+
+    name
+        What the state is called in a report.
+    """
+    ret: dict[str, Any] = {"name": name, "changes": {}, "result": True, "comment": "Nothing is remembered."}
+    try:
+        here = _here()
+        kept = record.Record(here.state_dir)
+        if kept.mark():
+            ret["changes"] = {str(kept.path): {"old": "there", "new": "absent"}}
+            ret["result"], ret["comment"] = None if here.test else True, "What was remembered is forgotten."
+            if not here.test:
+                with Memory(here.state_dir).locked(), errors.os_errors_told():
+                    kept.path.unlink()
+    except errors.RelayError as error:
+        ret.update(changes={}, result=False, comment=str(error))
+    return ret
+
+
+def _here() -> host.Host:
+    return host.minion(__opts__, __grains__, __salt__["cp.cache_file"])
+
+
+def _said(plan: moves.Plan) -> Iterator[str]:
+    """Yield what moves, or would, and what waits."""
+    moved = [str(note) for note in plan.moves]
+    waits = [str(note) for note in plan.waits]
+    for lines in (moved, waits):
+        yield from lines[:MOST_NAMED]
+        if len(lines) > MOST_NAMED:
+            yield f"... {len(lines)} in all; `smtpout_dns.plan` says each"
+    if not moved:
+        yield "Every key stays in its stage."
+
+
+def _due() -> tuple[list[dict[str, Any]], int]:
+    """Return the keys whose files have to be there now, and how many more come with the next applies."""
+    here = _here()
+    settings = __salt__["smtpout.settings"]()
+    signing = {key["path"] for key in settings["opendkim"]["signing_keys"]}
+    due = turn.Turn(settings, here.state_dir).keys()
+    follow = [key["path"] for key in due if key["path"] not in signing and not os.path.lexists(key["path"])]
+    later = set(follow[settings["opendkim"]["batch"] :])
+    return [key for key in due if key["path"] not in later], len(later)
 
 
 def _note(done: Sized, what: str) -> None:

@@ -30,6 +30,7 @@ from smtpout_core.daemons import descriptions
 from smtpout_core.daemons.postfix import retire
 from smtpout_core.errors import RelayError
 from smtpout_core.guard import selinux
+from smtpout_core.stages import signing
 
 OUTCOME = "smtpout.outcome"
 
@@ -69,6 +70,8 @@ def changed(name: str) -> dict[str, Any]:
     """
     test = __opts__["test"]
     settings = __salt__["smtpout.settings"]()
+    if minions.STAGES in __context__:
+        settings = signing.laid(settings, __context__[minions.STAGES][0])
     try:
         host = _host()
         wanted = Wanted(

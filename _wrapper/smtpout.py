@@ -5,6 +5,7 @@ Salt loads this folder from the master's ``module_dirs``.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import salt.loader
@@ -53,6 +54,7 @@ def _functions() -> Any:
     host = __opts__["id"]
     if host not in made:
         here = {"id": host, "grains": __opts__["grains"], "pillar": dict(__pillar__), "file_client": "local"}
+        here["smtpout_state_dir"] = os.devnull  # what the master itself remembers as a relay isn't the host's
         opts = {**__opts__["__master_opts__"], **here}
         made[host] = salt.loader.minion_mods(opts, utils=salt.loader.utils(opts))
     return made[host]

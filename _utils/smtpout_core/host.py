@@ -16,6 +16,9 @@ SALTENV = "smtpout.saltenv"
 BROUGHT = "smtpout.brought"
 """Where a run's ``__context__`` says what it has brought that stays, whatever becomes of the site: packages, keys."""
 
+STAGES = "smtpout.stages"
+"""Where a run's ``__context__`` has the DKIM keys in the stages that they are in once the site has changed."""
+
 STATE_DIR = "/var/lib/smtpout"
 """Where smtpout keeps what it remembers of a host; the minion option ``smtpout_state_dir`` names another place."""
 

@@ -8,7 +8,12 @@ include:
 
 The DKIM private keys are deleted:
   file.absent:
-    - names: {{ settings.opendkim.signing_keys | map(attribute='path') | list | json }}
+    - names: {{ settings.opendkim.keys | map(attribute='path') | list | json }}
     - require:
       - smtpout_site: The mail system is as it was before smtpout
+
+Nothing is remembered of the DKIM keys:
+  opendkim.stages_forgotten:
+    - require:
+      - file: The DKIM private keys are deleted
 {%- endif %}

@@ -1,4 +1,4 @@
-{#- The signer: a key a domain, and the tables that say which key signs what. -#}
+{#- The signer: keys, how far each is, and the tables that say which key signs what. -#}
 {%- from "smtpout/map.jinja" import settings with context %}
 
 include:
@@ -18,9 +18,23 @@ Every domain has its signing key:
     - require_in:
       - smtpout_site: The site changes as one
 
+Which keys receivers find is known:
+  opendkim.stages_planned:
+    - require:
+      - opendkim: Every domain has its signing key
+      - smtpout: Salt's Python has what the formula needs
+    - require_in:
+      - smtpout_site: The site changes as one
+
 OpenDKIM signs what the site sends:
   smtpout_site.runs:
     - daemon: opendkim
     - require:
+      - smtpout_site: The site changes as one
+
+Each domain signs with a key that receivers find:
+  opendkim.stages_moved:
+    - require:
+      - opendkim: Which keys receivers find is known
       - smtpout_site: The site changes as one
 {%- endif %}

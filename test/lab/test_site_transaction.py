@@ -143,13 +143,14 @@ REFUSED = [
           r"Look at smtpout:postfix:master:submission/inet:options:smtpd_milters; or take it back")),
     Case("a key in a folder that the signer may not enter",
          {"postfix": {"main": {"smtpd_recipient_limit": 150}},
-          "opendkim": {"domains": {"domain02.dom": {"key_file": "/etc/ssl/private/dkim/domain02.dom.key"}}}},
+          "opendkim": {"gate": "none", "domains": {"domain02.dom": {
+              "selector": "theirs", "key_file": "/etc/ssl/private/dkim/domain02.dom.key"}}}},
          (r"domains:domain02.dom:key_file: opendkim can't read .*: the folder /etc/ssl/private is closed to it",),
          begin=shell("cd /etc/ssl/private; mkdir -m 750 dkim; chgrp opendkim dkim; "
                      "openssl genrsa -out dkim/domain02.dom.key 2048; chown opendkim: dkim/domain02.dom.key"),
          end=CLEARED),
     Case("a key file that holds no key",
-         SASL | {"opendkim": {"domains": {"domain02.dom": {"key_file": "/etc/site/no.key"}}}},
+         SASL | {"opendkim": {"domains": {"domain02.dom": {"selector": "theirs", "key_file": "/etc/site/no.key"}}}},
          (r"/etc/site/no.key: not a usable RSA private key",), KEYS,
          begin=shell("mkdir -p /etc/site; echo nothing >/etc/site/no.key"), end=CLEARED),
     Case("a certificate that is none",

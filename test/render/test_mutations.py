@@ -54,6 +54,7 @@ def full_site() -> Any:
     site["directory"] |= {"login": "(&(objectClass=person)(uid=%u))", "login_attribute": "uid"}
     site["clamav"] |= {"enabled": True}
     site["opendkim"] |= {"enabled": True, "on_fail": "tempfail"}
+    site["opendkim"]["domains"]["domain01.dom"] = {"selectors": ["s2026", {"name": "s2027", "stage": "published"}]}
     site["watch"] |= {"enabled": True}
     site["postfix"]["maps"] |= {"rules": {"type": "regexp", "entries": {"/^root@/": "postmaster@domain01.dom"}}}
     return site

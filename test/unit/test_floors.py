@@ -21,6 +21,7 @@ FLOORS = [
     {"directory", "guard"},
     {"daemons"},
     {"dns", "promises"},
+    {"stages"},
     {"verify"},
 ]
 

@@ -213,7 +213,7 @@ def test_all_of_the_sites_records_come_at_once(
     modules: Any, key: str, other_key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = [{"domain": f"domain0{n}.dom", "selector": "s", "path": path} for n, path in enumerate((key, other_key), 1)]
-    settings = {"valid": True, "opendkim": {"signing_keys": keys, "restrict": True}}
+    settings = {"valid": True, "opendkim": {"keys": keys, "restrict": True}}
     monkeypatch.setitem(modules, "smtpout.settings", lambda: settings)
     text = modules["opendkim.public_records"]()
     zone = dns.zone.from_text(f"$TTL 60\n{text}\n", origin="dom.", check_origin=False, relativize=False)

@@ -226,15 +226,6 @@ def test_a_pillar_without_a_usable_key_is_named_by_its_path(
     assert reason in ret["comment"]
 
 
-def test_the_sites_own_keys_are_the_default(
-    present: Present, modules: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keys = keys_in(tmp_path, "a.dom")
-    settings = {"valid": True, "opendkim": {"signing_keys": keys, "private_keys": {}}}
-    monkeypatch.setitem(modules, "smtpout.settings", lambda: settings)
-    assert list(present(None, test=True)["changes"]) == [keys[0]["path"]]
-
-
 # --- many ----------------------------------------------------------------------------------------------------------
 
 

@@ -309,6 +309,21 @@ CONTRADICTIONS: dict[str, list[tuple[Callable[[dict[str, Any]], Any], str]]] = {
             "smtpout:opendkim:domains:domain01.dom:selector",
         ),
         (
+            room("opendkim", domains={"domain01.dom": {"selectors": ["a", {"name": ".".join(["a" * 60] * 4)}]}}),
+            "smtpout:opendkim:domains:domain01.dom:selectors:1",
+        ),
+        (
+            room("opendkim", domains={"domain01.dom": {"selectors": ["a", {"name": "a"}]}}),
+            'smtpout:opendkim:domains:domain01.dom:selectors: "a" stands there twice',
+        ),
+        *(
+            (
+                room("opendkim", domains={"domain01.dom": {"selectors": ["a"], name: value}}),
+                f'smtpout:opendkim:domains:domain01.dom:{name}: "{value}" is of one key, and smtpout:opendkim:domains:',
+            )
+            for name, value in (("selector", "b"), ("key_file", "/etc/k.pem"))
+        ),
+        (
             room("opendkim", domains={"domain01.dom": {"private_key": PEM.format("MIIE")}}),
             "smtpout:opendkim:domains:domain01.dom:private_key: (secret) can't be read",
         ),

@@ -7,6 +7,7 @@
     edited/          what was changed by hand, and was put back, by the time
     blocked/         who is blocked by command: not a run's, which never takes that back (daemons/postfix/blocks.py)
     drain/           whether the relay is drained: likewise (daemons/postfix/drained.py)
+    dkim/            how far each DKIM key is: likewise (stages/record.py); it stays as long as the keys do
     change/          how everything was before the change that is under way (journal)
     staging/         the new whole, as long as the daemons' parsers read it
 

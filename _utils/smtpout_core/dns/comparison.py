@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from smtpout_core.dns import hosts, records, sts
 from smtpout_core.dns.asking import Asker
@@ -16,6 +16,7 @@ from smtpout_core.dns.gates import Gates, library
 from smtpout_core.dns.wanted import Wanted
 from smtpout_core.errors import RelayError
 
+Done = TypeVar("Done")
 Compare = Callable[[Asker, Wanted, str], Coroutine[Any, Any, list[Finding]]]
 
 OF_DOMAINS: dict[str, Compare] = {
@@ -72,18 +73,38 @@ def compared(
     """
     if others := [kind for kind in kinds if kind not in KINDS]:
         raise RelayError(f"{', '.join(others)}: there are {', '.join(KINDS)}")
+    return run_aside(lambda: _compared(wanted, way, kinds or KINDS, progress))
+
+
+def run_aside(work: Callable[[], Coroutine[Any, Any, Done]]) -> Done:
+    """Return what questions come to, asked in a thread of its own: the one that asks may have an event loop that runs.
+
+    :raises NotInstalledError: dnspython isn't there.
+    """
     library()
-    # A thread of its own: the one that asks may have an event loop that runs.
     with ThreadPoolExecutor(1) as aside:
-        return aside.submit(lambda: asyncio.run(_compared(wanted, way, kinds or KINDS, progress))).result()
+        return aside.submit(lambda: asyncio.run(work())).result()
+
+
+def asker_of(way: Way, own: Iterable[str]) -> Asker:
+    """Return who asks.
+
+    :param own: the site's domains.
+    :raises RelayError: the host has no resolver.
+    """
+    gates = Gates(way.port, way.seconds)
+    try:
+        resolvers = way.resolvers or gates.dns.resolver.Resolver().nameservers
+    except gates.dns.exception.DNSException as error:
+        raise RelayError(f"this host has no resolver that could be asked: {error}") from error
+    return Asker(gates, resolvers, own, way.servers)
 
 
 async def _compared(wanted: Wanted, way: Way, kinds: Collection[str], progress: Callable[[str], None]) -> Compared:
     began = time.monotonic()
-    gates = Gates(way.port, way.seconds)
-    resolvers = way.resolvers or gates.dns.resolver.Resolver().nameservers
     signing = dict.fromkeys(key.domain for key in wanted.keys)
-    asker = Asker(gates, resolvers, wanted.domains, way.servers)
+    asker = asker_of(way, wanted.domains)
+    gates = asker.gates
     places = asyncio.Semaphore(AT_ONCE)
 
     async def in_turn(compare: Compare, domain: str) -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from smtpout_core.daemons.opendkim import record
 from smtpout_core.dns import spf as senders
@@ -24,26 +25,35 @@ async def dkim(asker: Asker, wanted: Wanted, domain: str) -> list[Finding]:
     return [await _dkim(asker, key) for key in wanted.keys_of(domain)]
 
 
+def judged_dkim(key: Key, values: tuple[str, ...]) -> Verdict:
+    """Return how the records are that one server has of a key."""
+    name = record.name(key.domain, key.selector)
+    if len(values) > 1:
+        return WRONG, f"{len(values)} TXT records; receivers may take any of them"
+    try:
+        if record.held(name, values[0]) != key.public:
+            return WRONG, f"another key than {key.path}"
+    except RelayError as error:
+        return WRONG, str(error).removeprefix(f"{name}: ")
+    if "y" in (record.tags_of(values[0]) or {}).get("t", "").split(":"):
+        return WARNING, "t=y says that it is a test: receivers take the mail as unsigned"
+    return OK, "the key that signs"
+
+
+async def served_dkim(asker: Asker, key: Key) -> tuple[list[Said], Verdict]:
+    """Return what each server says of a key's record, and what that comes to.
+
+    Where _domainkey is delegated, its own servers count; the ones above may hold it as well, or an old copy.
+    """
+    said = await asker.all(record.name(key.domain, key.selector), "TXT", f"_domainkey.{key.domain}")
+    return said, combined(said, partial(judged_dkim, key), (MISSING, "no such record"))
+
+
 async def _dkim(asker: Asker, key: Key) -> Finding:
     name, above = record.name(key.domain, key.selector), f"_domainkey.{key.domain}"
     if key.fault:
         return Finding("dkim", key.domain, name, UNSURE, f"there is no key to hold it against: {key.fault}")
-
-    def judge(values: tuple[str, ...]) -> Verdict:
-        if len(values) > 1:
-            return WRONG, f"{len(values)} TXT records; receivers may take any of them"
-        try:
-            if record.held(name, values[0]) != key.public:
-                return WRONG, f"another key than {key.path}"
-        except RelayError as error:
-            return WRONG, str(error).removeprefix(f"{name}: ")
-        if "y" in (record.tags_of(values[0]) or {}).get("t", "").split(":"):
-            return WARNING, "t=y says that it is a test: receivers take the mail as unsigned"
-        return OK, "the key that signs"
-
-    # Where _domainkey is delegated, its own servers count; the ones above may hold it as well, or an old copy.
-    said = await asker.all(name, "TXT", above)
-    state, seen = combined(said, judge, (MISSING, "no such record"))
+    _, (state, seen) = await served_dkim(asker, key)
     if state == WRONG and any(each.state == HAS for each in await asker.all(f"{NOBODY}.{above}", "TXT", above)):
         seen += "; a wildcard record answers for every selector"
     return Finding("dkim", key.domain, name, state, seen)

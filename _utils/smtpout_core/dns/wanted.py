@@ -57,7 +57,7 @@ def wanted(settings: dict[str, Any], domains: Collection[str] = ()) -> Wanted:
     :param domains: those that are wanted. Default, all.
     :raises RelayError: one isn't the site's.
     """
-    signing = settings["opendkim"]["signing_keys"] if settings["opendkim"]["enabled"] else []
+    signing = settings["opendkim"]["keys"] if settings["opendkim"]["enabled"] else []
     senders = [*settings["domains"], *settings["signed_domains"]]
     known = dict.fromkeys([*senders, *(key["domain"] for key in signing)])
     chosen = [domain.lower() for domain in domains] or list(known)
@@ -67,7 +67,7 @@ def wanted(settings: dict[str, Any], domains: Collection[str] = ()) -> Wanted:
     addresses, why = _addresses(settings, smart_host)
     return Wanted(
         tuple(domain for domain in chosen if domain in senders),
-        tuple(_key(key["domain"], key["selector"], key["path"]) for key in signing if key["domain"] in chosen),
+        tuple(held(key["domain"], key["selector"], key["path"]) for key in signing if key["domain"] in chosen),
         addresses,
         why,
         "" if smart_host else settings["hostname"].lower(),
@@ -75,7 +75,8 @@ def wanted(settings: dict[str, Any], domains: Collection[str] = ()) -> Wanted:
     )
 
 
-def _key(domain: str, selector: str, path: str) -> Key:
+def held(domain: str, selector: str, path: str) -> Key:
+    """Return a key with the public half that its file has."""
     try:
         return Key(domain, selector, path, keys.key_info(path)["public"])
     except RelayError as error:

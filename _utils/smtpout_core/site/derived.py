@@ -123,10 +123,11 @@ def _authorities(made: dict[str, Any]) -> list[str]:
 
 
 def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict[str, Any]:
-    """Return the signing keys, one a domain, and the hosts whose mail is signed.
+    """Return the signing keys, one a domain, those that a domain may sign with later, and whose mail is signed.
 
     What the relay itself writes has its own name in From:. The key of a domain above it is aligned with that (RFC 7489,
-    3.1.1); where no domain of the site is, the name has a key of its own.
+    3.1.1); where no domain of the site is, the name has a key of its own. Which of a domain's keys signs in truth is
+    remembered by the relay (:mod:`smtpout_core.stages`); without that, the first.
     """
     directory = opendkim["directory"]
     above = max((domain for domain in site["domains"] if relay.lower().endswith(f".{domain}")), key=len, default="")
@@ -134,19 +135,28 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict
     keys = []
     for domain in (*site["domains"], *site["signed_domains"], *([] if above else [relay.lower()])):
         own = opendkim["domains"].get(domain, {})
-        selector = own.get("selector", opendkim["selector"])
-        path = own.get("key_file", f"{directory}/keys/{domain}.{selector}.private")
         keys.append(
-            {
-                "domain": domain,
-                "selector": selector,
-                "path": path,
-                "from_pillar": "private_key" in own,
-                "signs": [domain, *([relay.lower()] if domain == above else [])],
-            }
+            [
+                {
+                    "domain": domain,
+                    "selector": each["name"],
+                    "path": own.get("key_file", f"{directory}/keys/{domain}.{each['name']}.private"),
+                    "from_pillar": "private_key" in own,
+                    "signs": [domain, *([relay.lower()] if domain == above else [])],
+                    "most": each["stage"],
+                    "given": "key_file" in own or "private_key" in own,
+                    "by_hand": any(name in own for name in ("selectors", "key_file", "private_key")),
+                }
+                for each in _selectors(own, opendkim["selector"])
+            ]
         )
+    first = [of_one[0] for of_one in keys]
     return {
-        "signing_keys": keys,
+        "signing_keys": first,
+        "keys": first,
+        "wanted_keys": [key for of_one in keys for key in of_one],
+        "keys_directory": f"{directory}/keys",
+        "retire_days": max(opendkim["retire_days"], _days(site["postfix"]["main"].get("maximal_queue_lifetime"))),
         "private_keys": {d: own["private_key"] for d, own in opendkim["domains"].items() if "private_key" in own},
         "hosts": list(dict.fromkeys([*LOOPBACK, *site["networks"], *of_clients, *opendkim["trusted_hosts"]])),
         "key_table": f"{directory}/KeyTable",
@@ -157,6 +167,19 @@ def _signing(site: dict[str, Any], opendkim: dict[str, Any], relay: str) -> dict
         and site["directory"]["senders"] != "any"
         and not SCRIPTS & {name.lower() for name in opendkim["options"]},
     }
+
+
+def _selectors(own: Mapping[str, Any], of_all: str) -> list[dict[str, str]]:
+    """Return a domain's selectors, the one that is to sign first; ``stage`` is how far each may go."""
+    given = own.get("selectors") or [own.get("selector", of_all)]
+    return [{"stage": "active", **(each if isinstance(each, dict) else {"name": each})} for each in given]
+
+
+def _days(given: Any) -> int:
+    """Return a time of Postfix's whose unit is days where it has none (postconf(5)), rounded up; 0 where it is none."""
+    found = re.fullmatch(r"(\d{1,9})([smhdw]?)", str(given).strip())
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[found[2] or "d"] if found else 0
+    return -(-int(found[1]) * unit // 86400) if found else 0
 
 
 def _seen_by_receivers(site: dict[str, Any]) -> list[str]:

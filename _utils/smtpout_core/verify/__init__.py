@@ -24,7 +24,7 @@ from smtpout_core.site import addresses
 from smtpout_core.site import routes as routing
 from smtpout_core.site.rules.promises import not_promised
 from smtpout_core.site.services import of_old_devices
-from smtpout_core.verify import ageing, blocked, directory, filters, logins, pillar, postfix
+from smtpout_core.verify import ageing, blocked, directory, filters, logins, pillar, postfix, stages
 
 ASKED = ("haproxy", "saslauthd", "clamd", "clamav-milter", "opendkim", "limits", "postfix", "watch")
 """Daemons of whom more is asked than whether they run."""
@@ -60,7 +60,7 @@ def run(settings: dict[str, Any], host: Host) -> list[dict[str, str]]:
     # At once: a directory that hangs is waited for by three of them.
     with ThreadPoolExecutor(len(asked)) as pool:
         checks = list(pool.map(_outcome, asked))
-    risks = _risks(settings)
+    risks = _risks(settings) + stages.waiting(settings, host)
     if checks[-1]["state"] != "failed":  # the directory, which serves
         risks += logins.who_cannot_log_in(settings)
         risks += logins.who_cannot_send(settings) if settings["directory"]["senders"] != "any" else []

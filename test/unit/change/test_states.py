@@ -18,6 +18,8 @@ from smtpout_core.change.parts import Promised
 from smtpout_core.change.transaction import Transaction
 from smtpout_core.daemons import descriptions
 from smtpout_core.daemons.postfix import retire
+from smtpout_core.host import STAGES
+from smtpout_core.stages.record import ACTIVE, Key
 from support import REPOSITORY, load, minion_opts
 
 PASSWORD = load("default")["smtpout"]["directory"]["bind_password"]
@@ -27,7 +29,7 @@ class Run:
     """A run of Salt on a host of pretend daemons: its states share what they know."""
 
     def __init__(self, host: Host, *, test: bool = False) -> None:
-        context: dict[str, Any] = {}
+        context = self.context = dict[str, Any]()
         opts = self.opts = minion_opts(
             host.root / "minion",
             pillar=load("default"),
@@ -78,6 +80,15 @@ def test_each_daemon_has_a_state_that_tells_what_became_of_it(salted: Host, test
     if not test:
         again = Run(salted)
         assert (again("changed")["changes"], again("runs", daemon="relay")["changes"]) == ({}, {})
+
+
+def test_the_site_changes_with_the_keys_that_were_found_to_sign_and_not_with_those_of_the_pillar(salted: Host) -> None:
+    salted.template("main", "selector = {{ (settings.opendkim.signing_keys | first).selector }}\n")
+    for selector in ("s2026", "s2027"):
+        run = Run(salted)
+        run.context[STAGES] = ([Key("domain01.dom", selector, "/etc/key", ACTIVE, 1)], None)
+        run("changed")
+        assert (salted.etc / "relay/main.cf").read_text() == f"selector = {selector}\n"
 
 
 @pytest.mark.parametrize("test", [True, False])

@@ -109,7 +109,7 @@ def _unreadable_options(options: dict[str, str], service: str) -> Iterator[str]:
 
 def _loose_ends(options: dict[str, str], coming: Collection[str]) -> Iterator[str]:
     """Yield the entries of tables that lead nowhere."""
-    keys = _table(options.get("keytable", ""))
+    keys = table(options.get("keytable", ""))
     for name, value in keys.items():
         fields = value.split(":", 2)
         if len(fields) != 3 or not all(fields):
@@ -118,7 +118,7 @@ def _loose_ends(options: dict[str, str], coming: Collection[str]) -> Iterator[st
             yield f"KeyTable: {name}: {fields[2]} isn't there ({CONSEQUENCE})"
         elif fields[2].startswith("/") and os.path.exists(fields[2]) and not _is_key(fields[2]):
             yield f"KeyTable: {name}: {fields[2]} is no private key in PEM form ({CONSEQUENCE})"
-    for pattern, value in _table(options.get("signingtable", "")).items():
+    for pattern, value in table(options.get("signingtable", "")).items():
         name = value.partition(":")[0]
         if keys and name != "%" and name not in keys:
             yield f"SigningTable: {pattern}: {name} isn't in KeyTable ({CONSEQUENCE})"
@@ -127,7 +127,7 @@ def _loose_ends(options: dict[str, str], coming: Collection[str]) -> Iterator[st
 def _unreachable(options: dict[str, str], coming: Collection[str]) -> Iterator[str]:
     """Yield the keys that the daemon's user can't read; ``opendkim -n`` reads them as root."""
     user = options.get("userid", "root").partition(":")[0]
-    entries = [value.split(":", 2) for value in _table(options.get("keytable", "")).values()]
+    entries = [value.split(":", 2) for value in table(options.get("keytable", "")).values()]
     domains = {path: domain for domain, _, path in entries if path.startswith("/") and os.path.exists(path)}
     closed = functools.cache(functools.partial(files.closed_folder, user=user))  # most keys lie in one
     for path in files.unreadable(list(domains), user):
@@ -154,8 +154,11 @@ def _is_key(path: str) -> bool:
     return True
 
 
-def _table(dataset: str) -> dict[str, str]:
-    """Return the entries of a table that is a text file (opendkim(8), "DATA SETS"); of any other kind, none."""
+def table(dataset: str) -> dict[str, str]:
+    """Return the entries of a table that is a text file (opendkim(8), "DATA SETS"); of any other kind, none.
+
+    :param dataset: as an option names it, or its path.
+    """
     match = re.fullmatch(r"(?:refile:|file:)?(/.+)", dataset)
     return _pairs(match[1], lower=False) if match else {}
 

@@ -184,7 +184,7 @@ def public_records(settings: dict[str, Any]) -> str:
     :raises RelayError: a key isn't there yet, or the pillar isn't right.
     """
     signing = _signing(settings)
-    keys = [(key["path"], key["domain"], key["selector"]) for key in signing["signing_keys"]]
+    keys = [(key["path"], key["domain"], key["selector"]) for key in signing["keys"]]
     return "\n".join(public_record(*key, signing["restrict"]) for key in keys)
 
 

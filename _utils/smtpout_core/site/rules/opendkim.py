@@ -21,10 +21,16 @@ def _keys(site: Site, _facts: dict[str, Any]) -> Found:
     own = {domain.lower(): key for domain, key in signing["domains"].items()}
     written = {domain.lower(): domain for domain in signing["domains"]}
     for domain in (*site["domains"], *site["signed_domains"]):
-        selector = own.get(domain.lower(), {}).get("selector", signing["selector"])
-        if len(f"{selector}._domainkey.{domain}") > 253:
-            path = f"domains:{written[domain.lower()]}:" if "selector" in own.get(domain.lower(), {}) else ""
-            yield f"opendkim:{path}selector", selector, f"is too long: a name with {domain} would be over 253 bytes"
+        theirs = own.get(domain.lower(), {})
+        where = f"opendkim:domains:{written[domain.lower()]}" if domain.lower() in written else ""
+        given = {"opendkim:selector": signing["selector"]}
+        if "selectors" in theirs:
+            given = {f"{where}:selectors:{n}": _named(each) for n, each in enumerate(theirs["selectors"])}
+        elif "selector" in theirs:
+            given = {f"{where}:selector": theirs["selector"]}
+        for path, selector in given.items():
+            if len(f"{selector}._domainkey.{domain}") > 253:
+                yield path, selector, f"is too long: a name with {domain} would be over 253 bytes"
     files: dict[str, str] = {}
     for domain, key in signing["domains"].items():
         if "private_key" in key and (wrong := _unusable(key["private_key"])):
@@ -34,6 +40,29 @@ def _keys(site: Site, _facts: dict[str, Any]) -> Found:
             if signing["domains"][other].get("private_key", "").strip() != key.get("private_key", "").strip():
                 where = f"smtpout:opendkim:domains:{other}"
                 yield f"opendkim:domains:{domain}:key_file", key["key_file"], f"is that of {where}, with another key"
+
+
+def _stages(site: Site, _facts: dict[str, Any]) -> Found:
+    """Each selector is said in one place, once, and its key lies where it is looked for."""
+    for domain, own in site["opendkim"]["domains"].items():
+        if "selectors" not in own:
+            continue
+        where = f"opendkim:domains:{domain}"
+        for other in ("selector", "key_file", "private_key"):
+            if other in own:
+                value = MASKED if other == "private_key" else own[other]
+                yield (
+                    f"{where}:{other}",
+                    value,
+                    f"is of one key, and smtpout:{where}:selectors names several; remove one",
+                )
+        names = [_named(each) for each in own["selectors"]]
+        if twice := [name for name in names if names.count(name) > 1]:
+            yield f"{where}:selectors", twice[0], "stands there twice; right is each selector once"
+
+
+def _named(selector: Any) -> str:
+    return selector["name"] if isinstance(selector, dict) else selector
 
 
 def _signed(site: Site, _facts: dict[str, Any]) -> Found:
@@ -77,6 +106,7 @@ def _unusable(pem: str) -> str | None:
 
 RULES: list[Rule] = [
     (_keys, ("domains", "signed_domains", "opendkim:selector", "opendkim:domains")),
+    (_stages, ("opendkim:domains",)),
     (_signed, ("signed_domains", "opendkim:enabled")),
     (_authors, ("directory:senders", "opendkim:enabled", "opendkim:on_fail", "opendkim:options:")),
 ]
