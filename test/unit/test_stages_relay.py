@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +100,13 @@ class Relay:
 @pytest.fixture
 def relay(
     tmp_path: Path, settings: Settings, states: Any, modules: Any, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> Relay:
-    states.opts["smtpout_state_dir"] = str(tmp_path / "state")
-    monkeypatch.setitem(states._states.opts, "smtpout_state_dir", str(tmp_path / "state"))
-    monkeypatch.setitem(states._states.pack["__opts__"], "smtpout_state_dir", str(tmp_path / "state"))
+) -> Iterator[Relay]:
     (tmp_path / "opendkim").mkdir()
     made = Relay(tmp_path / "opendkim", settings, states, site)
     monkeypatch.setitem(modules, "smtpout.settings", made.settings)
     monkeypatch.setattr(gate, "answers", made.answer)
-    return made
+    yield made
+    made.record.path.unlink(missing_ok=True)
 
 
 # --- an apply ------------------------------------------------------------------------------------------------------
