@@ -172,7 +172,10 @@ def running_slapd(people: str = PEOPLE, host: str = "") -> Iterator[Slapd]:
             [SLAPD, "-T", "add", *configuration, "-l", str(directory / "people.ldif")], check=True, capture_output=True
         )
         port, tls_port = free_port(), free_port()
-        addresses = f"ldap://127.0.0.1:{port}/ ldaps://127.0.0.1:{tls_port}/"
+        # HAProxy takes the first address that a name has, and localhost's may be that of IPv6.
+        first = socket.getaddrinfo("localhost", tls_port, type=socket.SOCK_STREAM)[0][4][0]
+        hosts = {"127.0.0.1", f"[{first}]" if first == "::1" else "127.0.0.1"}
+        addresses = " ".join([f"ldap://127.0.0.1:{port}/", *(f"ldaps://{each}:{tls_port}/" for each in sorted(hosts))])
         process = subprocess.Popen([SLAPD, *configuration, "-h", addresses, "-d", "0"], stderr=subprocess.DEVNULL)
         try:
             wait_for_port(port)
