@@ -59,7 +59,7 @@ file=$(mktemp /tmp/sink/.XXXXXXXXXX) || exit 75
 """
 SENDMAIL = """
 until [ -e /tmp/mail/all ]; do sleep 0.02; done
-for each in /tmp/mail/*.eml; do . "${each%.eml}.words"; done
+for each in /tmp/mail/*.eml; do [ ! -e "$each" ] || . "${each%.eml}.words"; done
 touch /tmp/mail/done
 """
 
