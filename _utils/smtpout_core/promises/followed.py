@@ -66,9 +66,9 @@ def asked(chain: Chain, questions: Iterable[Question], password: str, text: byte
         if question.door in silent:  # each would be waited for as long
             return silent[question.door]
         message = messages[question].replace(b"\n", b"\r\n")
-        for _ in range(2):  # a connection may break for once
+        for _ in range(2):  # a connection may break for once, and a filter on a busy host not answer in time
             reply = dialogue.held(chain.doors[question.door], question, message, password)
-            if reply.code >= 0:
+            if reply.code >= 0 and not (reply.command == "the message" and 400 <= reply.code <= 499):
                 return reply
         if reply.silence:
             silent[question.door] = reply
