@@ -209,8 +209,6 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "a limit is no number, which shows with the first message": (
         main(smtp_destination_recipient_limit="root"), "mail_takes_its_route",
     ),
-    "one message a day goes to a destination": (main(default_destination_rate_delay="1d"), "mail_takes_its_route"),
-    "one message an hour is handed on": (main(smtp_destination_rate_delay="1h"), "mail_takes_its_route"),
     "the relay's own mail goes round in circles": (main(mydestination="localhost"), "strangers_reach_the_postmaster"),
     "one user's mail takes a way that is none": (
         main(sender_dependent_default_transport_maps="inline:{{usuario02@domain02.dom=nowhere:}}"), "mail_is_signed",
@@ -328,6 +326,13 @@ def test_a_site_adds_to_what_the_formula_needs_and_keeps_all(site: Callable[...,
         )
     )
     assert {name: each.seen for name, each in made.verdicts().items() if each.outcome is not Outcome.KEPT} == {}
+
+
+@real
+@pytest.mark.parametrize("parameter", ["default_destination_rate_delay", "smtp_destination_rate_delay"])
+def test_mail_that_waits_for_hours_behind_other_mail_is_seen(site: Callable[..., Site], parameter: str) -> None:
+    verdicts = site(**main(**{parameter: "1h"})).verdicts()  # all are asked: a single message doesn't wait
+    assert verdicts["mail_takes_its_route"].outcome is Outcome.BROKEN
 
 
 @real
