@@ -38,7 +38,7 @@ def hindrance(site: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         return "on this platform nobody has tried HAProxy"
     if directory["start_tls"]:
         return "HAProxy can't begin TLS within LDAP, as smtpout:directory:start_tls has it; ldaps:// would do"
-    own = [name for name in site["saslauthd"]["options"] if name in NATIVE or name.startswith("ldap_tls_")]
+    own = [name for name in site["saslauthd"]["options"] if name in NATIVE or str(name).startswith("ldap_tls_")]
     if own:
         return f"smtpout:saslauthd:options has {', '.join(sorted(own))}, which is about the way to the directory"
     for written in directory["servers"]:
