@@ -186,15 +186,7 @@ def _seen_by_receivers(site: dict[str, Any]) -> list[str]:
     """Return the addresses that the pillar has for receivers to see, be it as what Postfix binds to (postconf(5))."""
     bound = (site["postfix"]["main"].get(name) for name in ("smtp_bind_address", "smtp_bind_address6"))
     found = site["dns"]["addresses"] or [each.strip(" []") for each in bound if isinstance(each, str)]
-    return list(dict.fromkeys(str(ipaddress.ip_address(each)) for each in found if _is_address(each)))
-
-
-def _is_address(written: str) -> bool:
-    try:
-        ipaddress.ip_address(written)
-    except ValueError:
-        return False
-    return True
+    return list(dict.fromkeys(str(ipaddress.ip_address(each)) for each in found if proxy.is_address(each)))
 
 
 def _login_settings(saslauthd: dict[str, Any]) -> dict[str, str]:

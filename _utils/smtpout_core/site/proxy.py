@@ -45,7 +45,7 @@ def hindrance(site: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         server = urllib.parse.urlsplit(written)
         if server.scheme.lower() == "ldapi":
             return f"{written} is a server on this host"
-        if server.scheme.lower() == "ldaps" and _is_address(server.hostname or ""):
+        if server.scheme.lower() == "ldaps" and is_address(server.hostname or ""):
             return f"{written} is an address, and HAProxy compares a certificate with names alone; write the name"
     return ""
 
@@ -106,7 +106,8 @@ def _server(written: str) -> dict[str, Any]:
             "port": port, "tls": tls, "uri": written}  # fmt: skip
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Tell whether a host is written as an address, and not by its name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from smtpout_core import command
@@ -124,9 +124,8 @@ AT_ONCE = 100
 """Messages that postcat(1) is asked for at once."""
 LOGGED_IN = re.compile(r"named_attribute: sasl_username=(.*)")
 """What a message's envelope says of a client that had logged in, as postcat(1) prints it."""
-ENVELOPE = re.compile(r"\*\*\* ENVELOPE RECORDS (?:.*/)?(\w+) \*\*\*")
-
-CONTENTS = re.compile(r"\*\*\* MESSAGE CONTENTS (?:.*/)?(\w+) \*\*\*")
+BEGINS = re.compile(r"\*\*\* (?:ENVELOPE RECORDS|MESSAGE CONTENTS) (?:.*/)?(\w+) \*\*\*")
+"""What postcat(1) prints before what it has of a message."""
 INFECTED = "X-Virus-Status: Infected"
 """What clamav-milter(8) writes into the header of a message that it has put on hold (clamav-milter.conf, AddHeader)."""
 
@@ -139,18 +138,8 @@ def logins(directory: str = conf.LIVE) -> dict[str, str]:
     listing = command.run([command.which("postqueue"), "-c", directory, "-j"], timeout=600).output.splitlines()
     messages = [json.loads(line) for line in listing if line.startswith("{")]
     left = [message["queue_id"] for message in messages if message["queue_name"] not in ("hold", "maildrop")]
-    found: dict[str, str] = {}
-    while left:
-        asked, name, seen = left[:AT_ONCE], "", 0
-        done = command.run([command.which("postcat"), "-c", directory, "-e", "-q", *asked], timeout=600)
-        for line in done.output.splitlines():
-            if begins := ENVELOPE.fullmatch(line):
-                name, seen = begins[1], seen + 1
-            elif name and (match := LOGGED_IN.fullmatch(line)):
-                found[name] = match[1]
-        # It ends at the first that has left meanwhile; the others are still to be asked.
-        left = left[len(asked) if done.status == 0 else seen + 1 :]
-    return found
+    lines = ((name, LOGGED_IN.fullmatch(line)) for name, line in _printed("-e", left, directory))
+    return {name: match[1] for name, match in lines if match}
 
 
 def held(directory: str = conf.LIVE) -> set[str]:
@@ -168,17 +157,24 @@ def quarantined(names: Collection[str], directory: str = conf.LIVE) -> set[str]:
     :param names: of the queue's.
     :param directory: the configuration directory.
     """
-    left, found = sorted(names), set()
-    while left:
-        asked, name, seen = left[:AT_ONCE], "", 0
-        done = command.run([command.which("postcat"), "-c", directory, "-h", "-q", *asked], timeout=600)
+    return {name for name, line in _printed("-h", sorted(names), directory) if line.startswith(INFECTED)}
+
+
+def _printed(what: str, names: list[str], directory: str) -> Iterator[tuple[str, str]]:
+    """Yield what postcat(1) prints of messages, a line each, by the message's name.
+
+    :param what: ``-e`` for the envelope, ``-h`` for the header.
+    """
+    while names:
+        asked, name, seen = names[:AT_ONCE], "", 0
+        done = command.run([command.which("postcat"), "-c", directory, what, "-q", *asked], timeout=600)
         for line in done.output.splitlines():
-            if begins := CONTENTS.fullmatch(line):
+            if begins := BEGINS.fullmatch(line):
                 name, seen = begins[1], seen + 1
-            elif line.startswith(INFECTED):
-                found.add(name)
-        left = left[len(asked) if done.status == 0 else seen + 1 :]
-    return found
+            elif name:
+                yield name, line
+        # It ends at the first that has left meanwhile; the others are still to be asked.
+        names = names[len(asked) if done.status == 0 else seen + 1 :]
 
 
 def hold(names: Sequence[str], directory: str = conf.LIVE) -> None:
