@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smtpout_core.change.parts import Daemon, Promised, digest
@@ -42,7 +42,7 @@ def trial(settings: dict[str, Any], test: bool, staged: Mapping[str, str]) -> Pr
         },
         unproven={each.promise.sentence: each.seen[0] for each in verdicts if each.outcome is Outcome.UNPROVEN},
         kept=sum(each.outcome is Outcome.KEPT for each in verdicts),
-        causes={each.promise.sentence: causes(settings, each.promise, each.wrong.values()) for each in broken},
+        causes={each.promise.sentence: causes(settings, each.promise, each.wrong) for each in broken},
     )
 
 
@@ -60,23 +60,25 @@ def live(daemons: Sequence[Daemon]) -> dict[str, str]:
     return {path: path for path in paths}
 
 
-def causes(settings: dict[str, Any], promise: Promise, wrong: Iterable[Question] = ()) -> str:
+def causes(settings: dict[str, Any], promise: Promise, wrong: Mapping[str, Question]) -> str:
     """Return which keys of the pillar most likely break a promise: those that the site sets, or those there are.
 
     :param settings: the site's.
     :param promise: which.
-    :param wrong: its questions that weren't answered as they should be; one may know the key that it was asked for.
+    :param wrong: its questions that weren't answered as they should be, by what was seen, which may name a parameter in
+        brackets; a question may know the key that it was asked for.
     """
     postfix = settings["postfix"]
-    native = re.compile(promise.parameters or "(?!)")
-    given = [f"smtpout:postfix:main:{name}" for name in postfix["main"] if native.fullmatch(name)]
-    given += [
-        f"smtpout:postfix:master:{service}:options:{name}"
+    native = [(name, f"main:{name}") for name in postfix["main"]]
+    native += [
+        (name, f"master:{service}:options:{name}")
         for service, own in postfix["master"].items()
         for name in (own or {}).get("options") or ()
-        if native.fullmatch(name)
     ]
-    known = dict.fromkeys(f"smtpout:{each.key}" for each in wrong)
+    likely, seen = re.compile(promise.parameters or "(?!)"), "\n".join(wrong)
+    named = [path for name, path in native if f"({name})" in seen]
+    given = [f"smtpout:postfix:{each}" for each in named or [path for name, path in native if likely.fullmatch(name)]]
+    known = dict.fromkeys(f"smtpout:{each.key}" for each in wrong.values())
     if "smtpout:" not in known:
         given = [*known, *given]
     where = " or ".join(given) if given else ", ".join(f"smtpout:{key}" for key in promise.keys)

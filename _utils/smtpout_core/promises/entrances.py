@@ -47,21 +47,23 @@ class Entrances:
 
     def fault(self, question: Question) -> str:
         """Return what a client would meet that the trial's didn't; an empty text where that is nothing."""
-        entrance = self.found.get(question.door)
-        if entrance is None or ipaddress.ip_address(question.client).is_loopback:
+        if ipaddress.ip_address(question.client).is_loopback:
             return ""
-        reached = any(not ipaddress.ip_address(each).is_loopback for each in entrance.addresses)
+        number = port(question.door)  # whatever a site calls the service there, and be there several
+        there = [each for name, each in self.found.items() if port(name) == number]
+        reached = [each for each in there if any(not ipaddress.ip_address(at).is_loopback for at in each.addresses)]
         if question.ends is End.TAKEN:
-            first = FIRST.get(port(question.door), entrance.tls)
-            if not reached:
-                return f"nobody gets there, it listens on {', '.join(entrance.addresses) or 'no address'} alone"
-            if entrance.tls != first:
-                return f"clients {'begin with TLS' if first else 'begin without TLS'} there, and it would not"
-        elif reached and question.content is not Content.CLEAR_LOGIN and not question.login:
-            if entrance.proxy:
+            if there and not reached:
+                addresses = ", ".join(address for each in there for address in each.addresses)
+                return f"nobody gets there, it listens on {addresses or 'no address'} alone (inet_interfaces)"
+            if any(each.tls != FIRST.get(number, each.tls) for each in reached):
+                how = "with" if FIRST[number] else "without"
+                return f"clients begin {how} TLS there, and it would not (smtpd_tls_wrappermode)"
+        elif question.content is not Content.CLEAR_LOGIN and not question.login:
+            if any(each.proxy for each in reached):
                 return "anybody is believed whom a line of the PROXY protocol names (smtpd_upstream_proxy_protocol)"
-            if self._may(entrance.xclient, question.client):
-                return f"the client may say XCLIENT ({SPEAKS}), and be whoever it likes"
+            if any(self._may(each.xclient, question.client) for each in reached):
+                return f"the client may say XCLIENT, and be whoever it likes ({SPEAKS})"
         return ""
 
     def _may(self, hosts: str, client: str) -> bool:

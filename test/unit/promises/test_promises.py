@@ -125,14 +125,34 @@ def test_a_domain_that_is_signed_here_alone_is_asked(site: Callable[..., Site], 
 
 
 @real
+def test_the_parameter_that_was_seen_to_break_it_is_named(site: Callable[..., Site]) -> None:
+    made = site(**main(smtpd_authorized_xclient_hosts="static:all", relay_domains="domain01.dom, domain02.dom"))
+    verdict = made.verdict("strangers_do_not_relay")
+    said = asked.causes(made.settings, verdict.promise, verdict.wrong)
+    assert said.startswith("Look at smtpout:postfix:main:smtpd_authorized_xclient_hosts; or take it back: ")
+
+
+@real
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_breaks_a_promise_is_seen(site: Callable[..., Site], name: str) -> None:
     made = site(**BROKEN[name])
     verdict = made.verdict(name)
     assert verdict.outcome is Outcome.BROKEN, verdict
-    assert f"smtpout:promises:{name}: false" in asked.causes(made.settings, verdict.promise)
+    assert f"smtpout:promises:{name}: false" in asked.causes(made.settings, verdict.promise, verdict.wrong)
 
 
+SERVICES: dict[str, Any] = {
+    "postscreen": {
+        "smtp/inet": {"private": "n", "maxproc": 1, "command": "postscreen"},
+        "smtpd/pass": {"command": "smtpd"},
+        "dnsblog/unix": {"maxproc": 0, "command": "dnsblog"},
+    },
+    "other names": {"submission/inet": None, "587/inet": {"private": "n", "command": "smtpd", "options": {
+        "smtpd_tls_security_level": "encrypt", "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
+        "cleanup_service_name": "private-cleanup"}}},
+    "a policy service of Postfix's own": {"policy/unix": {"unpriv": "n", "maxproc": 0, "command": (
+        "spawn user=nobody argv=/bin/sh -c 'while read l; do [ -z $l ] && printf action=DUNNO\\n\\n; done'")}},
+}  # fmt: skip
 # Ordinary changes from public reports, each of which an apply once took for right; and what each breaks.
 REPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "only one of two filters is named": (
@@ -280,6 +300,10 @@ REPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "anybody is whom he says he is": (
         main(smtpd_authorized_xclient_hosts="static:all"), "strangers_do_not_send_as_the_site",
     ),
+    "users' port under another name is for programs here alone": (
+        {"postfix": {"master": {
+            "submission/inet": None, "127.0.0.1:587/inet": SERVICES["other names"]["587/inet"]}}}, "users_send",
+    ),
     "anybody is whom he says he is, where users send": (
         master("submission/inet", smtpd_authorized_xclient_hosts="0.0.0.0/0"), "only_users_submit",
     ),
@@ -350,20 +374,6 @@ def test_a_filter_may_be_named_in_other_words(site: Callable[..., Site]) -> None
         **main(smtpd_milters="unix:/run/clamav/clamav-milter.ctl, inet:localhost:8891"),
     )
     assert {name: each.seen for name, each in made.verdicts().items() if each.outcome is not Outcome.KEPT} == {}
-
-
-SERVICES = {
-    "postscreen": {
-        "smtp/inet": {"private": "n", "maxproc": 1, "command": "postscreen"},
-        "smtpd/pass": {"command": "smtpd"},
-        "dnsblog/unix": {"maxproc": 0, "command": "dnsblog"},
-    },
-    "other names": {"submission/inet": None, "587/inet": {"private": "n", "command": "smtpd", "options": {
-        "smtpd_tls_security_level": "encrypt", "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
-        "cleanup_service_name": "private-cleanup"}}},
-    "a policy service of Postfix's own": {"policy/unix": {"unpriv": "n", "maxproc": 0, "command": (
-        "spawn user=nobody argv=/bin/sh -c 'while read l; do [ -z $l ] && printf action=DUNNO\\n\\n; done'")}},
-}  # fmt: skip
 
 
 @real

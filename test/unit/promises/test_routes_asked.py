@@ -68,7 +68,7 @@ def test_what_the_server_refuses_is_seen_with_the_routes_key(
     verdict = verdicts["mail_is_handed_on"]
     assert verdict.outcome is Outcome.BROKEN
     assert seen in verdict.seen[0]
-    said = asked.causes(made.settings, verdict.promise, verdict.wrong.values())
+    said = asked.causes(made.settings, verdict.promise, verdict.wrong)
     assert said.startswith("Look at smtpout:routes:partner.example; ")
 
 
